@@ -1,0 +1,404 @@
+"""The interpreter: carries out a Program over real memories and gives its numbers.
+
+Every core has its local memory as bytes, every region of global memory its copy per sample; instructions read and write at
+the addresses they name, so a wrong address, an overlapping buffer or a missing transfer shows up in the output. Rows of
+a core run in order; a receive waits for its message and a row for its dependencies on other cores.
+
+Weights are exact integers: array groups multiply in float32 or float64 only where every partial sum fits exactly.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import numpy as np
+
+from pimloom.errors import InternalError, ModelError, ProgramError
+from pimloom.ir.evaluate import evaluate_node
+from pimloom.ir.graph import Node
+from pimloom.ir.integer import decode, encode
+from pimloom.ir.quantised import make_step, norm_parameter
+from pimloom.ir.steps import LinearStep, LookupStep, MeanStep, NormStep, ProductStep, SoftmaxStep, SumStep
+from pimloom.program import INSTRUCTIONS, OPCODES, Program
+from pimloom.program.rows import Array
+
+Codes = dict[str, Array]
+
+
+@final
+class Interpreter:
+    """Runs a program sample by sample."""
+
+    def __init__(self, program: Program) -> None:
+        """Prepares weights, steps and the order of rows."""
+        self.program, self.graph = program, program.graph
+        self._column = {name: program.rows[name].tolist() for name in program.rows.dtype.names or ()}
+        self._codes_in = {v: self.graph.types[v] for v in self.graph.types}
+        self._matrices = [self._exact(m.codes) for m in program.matrices]
+        self._steps: dict[int, Any] = {}
+        self._extras: dict[int, dict[int, Array]] = {}
+        self._pattern_cache: dict[tuple[int, int], Array] = {}
+        self._order = self._rows_in_order()
+        self._outside_deps = self._dependencies_on_others()
+        self._views = self._view_nodes()
+        self._actions: dict[int, Callable[[int], None]] = {
+            code: getattr(self, f"_{row.name}") for code, row in enumerate(INSTRUCTIONS)
+        }
+
+    # Preparation -------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _exact(codes: Array) -> Array:
+        small = codes.dtype.itemsize == 1 and codes.shape[0] <= 1 << 16
+        return codes.astype(np.float32 if small else np.float64)
+
+    def _rows_in_order(self) -> list[list[int]]:
+        """Rows of each core in the order in which one sample passes them."""
+        stage = self.program.rows["stage"]
+        lines: list[list[int]] = []
+        for p in range(self.program.n_processors):
+            rows = np.arange(self.program.stream_ptr[p], self.program.stream_ptr[p + 1])
+            lines.append(rows[np.argsort(stage[rows], kind="stable")].tolist())
+        return lines
+
+    def _dependencies_on_others(self) -> list[list[int]]:
+        program, owner = self.program, self._column["processor"]
+        found: list[list[int]] = [[] for _ in range(program.n_rows)]
+        for row in range(program.n_rows):
+            for e in range(program.dep_ptr[row], program.dep_ptr[row + 1]):
+                source = int(program.dep_row[e])
+                if program.dep_distance[e] == 0 and owner[source] != owner[row]:
+                    found[row].append(source)
+        return found
+
+    def _view_nodes(self) -> dict[str, Node]:
+        held = {region.value for region in self.program.regions}
+        return {v: node for node in self.graph.nodes for v in node.outputs if v not in held}
+
+    # Running -----------------------------------------------------------------------------------------------
+
+    def run(self, inputs: Mapping[str, Array]) -> Codes:
+        """Carries out one sample.
+
+        Args:
+            inputs: per graph input its codes (or plain integers), of the graph's type.
+
+        Returns:
+            Per graph output its codes.
+        """
+        self._start(inputs)
+        self._go()
+        return {value: self._value(value) for value in self.graph.outputs}
+
+    def _start(self, inputs: Mapping[str, Array]) -> None:
+        size = self.program.hardware.core.local_memory.size_bytes
+        if not hasattr(self, "_local"):
+            used = np.diff(self.program.stream_ptr) > 0
+            self._local = [np.zeros(size if is_used else 0, np.uint8) for is_used in used]
+            for block in self.program.blocks:
+                if block.fill is not None:
+                    item = np.dtype(block.dtype).itemsize
+                    count = block.size_bytes // item
+                    self._view(block.processor, block.address, (count,), block.dtype, (item,))[:] = block.fill
+        self._global = [np.zeros(region.size_bytes, np.uint8) for region in self.program.regions]
+        self._region_of = {region.value: i for i, region in enumerate(self.program.regions)}
+        self._mail: dict[int, bytes] = {}
+        self._done = bytearray(self.program.n_rows)
+        for value, i in self._region_of.items():
+            if value in self.graph.inputs:
+                self._write_region(i, inputs[value])
+            elif value in self.graph.constants:
+                self._write_region(i, self.graph.constants[value].array())
+
+    def _go(self) -> None:
+        place = [0] * len(self._order)
+        waiting: defaultdict[int, list[int]] = defaultdict(list)  # row to cores that wait for it
+        ready = deque(p for p, line in enumerate(self._order) if line)
+        opcode, partner = self._column["opcode"], self.program.partner
+        receive = OPCODES["receive"]
+        left = sum(len(line) for line in self._order)
+        while ready:
+            p = ready.popleft()
+            line = self._order[p]
+            while place[p] < len(line):
+                row = line[place[p]]
+                wanted = next((d for d in self._outside_deps[row] if not self._done[d]), -1)
+                if wanted < 0 and opcode[row] == receive and not self._done[partner[row]]:
+                    wanted = int(partner[row])
+                if wanted >= 0:
+                    waiting[wanted].append(p)
+                    break
+                self._actions[opcode[row]](row)
+                self._done[row] = 1
+                place[p] += 1
+                left -= 1
+                if row in waiting:
+                    ready.extend(waiting.pop(row))
+        if left:
+            stuck = next(p for p, line in enumerate(self._order) if place[p] < len(line))
+            row = self._order[stuck][place[stuck]]
+            name = INSTRUCTIONS[opcode[row]].name
+            raise ProgramError(f"execute: core {stuck} waits forever at row {row} ({name}); {left} rows were not reached")
+
+    # Memory ------------------------------------------------------------------------------------------------
+
+    def _view(self, core: int, address: int, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...]) -> Array:
+        try:
+            return np.ndarray(shape, dtype, self._local[core].data, address, strides)
+        except (ValueError, TypeError) as error:
+            size = self._local[core].size
+            raise ProgramError(
+                f"execute: core {core} touches {list(shape)} elements of {np.dtype(dtype)} at address {address}, "
+                f"beyond its local memory of {size} bytes"
+            ) from error
+
+    def _vectors(self, row: int, field: str, dtype: Any) -> Array:
+        """The operand `field` of a row as [count, length] elements."""
+        c, item = self._column, np.dtype(dtype).itemsize
+        count, length = c["count"][row], c["length"][row]
+        step = c[f"{field}_step"][row] if count > 1 else length * item
+        return self._view(c["processor"][row], c[field][row], (count, length), dtype, (step, item))
+
+    def _bytes(self, row: int, field: str) -> Array:
+        return self._vectors(row, field, np.uint8)
+
+    def _gathered(self, row: int, dtype: Any) -> Array:
+        """The gathered windows of a row: [count, elements]."""
+        c, item = self._column, np.dtype(dtype).itemsize
+        offsets = self._pattern(c["pattern"][row], item)
+        memory = self._local[c["processor"][row]].view(dtype)
+        starts = (c["src1"][row] + c["src1_step"][row] * np.arange(c["count"][row])) // item
+        return memory[starts[:, None] + offsets[None, :]]
+
+    def _pattern(self, pattern: int, item: int) -> Array:
+        key = (pattern, item)
+        if key not in self._pattern_cache:
+            program = self.program
+            low, high = int(program.pattern_ptr[pattern]), int(program.pattern_ptr[pattern + 1])
+            parts = [
+                np.arange(offset // item, (offset + length) // item)
+                for offset, length in zip(program.pattern_offset[low:high], program.pattern_length[low:high], strict=True)
+            ]
+            self._pattern_cache[key] = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        return self._pattern_cache[key]
+
+    def _write_region(self, index: int, array: Array) -> None:
+        region = self.program.regions[index]
+        dtype = self.graph.types[region.value].dtype
+        flat = region.layout.to_rows(np.asarray(array, dtype)).reshape(-1).view(np.uint8)
+        self._global[index][: flat.size] = flat
+
+    def _value(self, value: str) -> Array:
+        """A value as it stands in global memory (or a constant, or a view of such)."""
+        value_type = self.graph.types[value]
+        if value in self.graph.constants:
+            return self.graph.constants[value].array()
+        index = self._region_of.get(value)
+        if index is None:
+            node = self._views[value]
+            outputs = self._evaluate(node)
+            return outputs[node.outputs.index(value)]
+        region = self.program.regions[index]
+        flat = self._global[index][: value_type.size_bytes].view(value_type.dtype)
+        return region.layout.from_rows(flat.reshape(region.layout.rows, region.layout.channels), value_type.shape)
+
+    def _evaluate(self, node: Node) -> tuple[Array, ...]:
+        arrays = tuple(self._value(v) if v else None for v in node.inputs)
+        return evaluate_node(node, arrays, self.graph.input_types(node), self.graph.output_types(node))
+
+    # Nodes -------------------------------------------------------------------------------------------------
+
+    def _step(self, index: int) -> Any:
+        if index not in self._steps:
+            node = self.graph.nodes[index]
+            constants = {
+                i: self.graph.constants[v].array()
+                for i, v in enumerate(node.inputs) if v in self.graph.constants and self.graph.types[v].size == 1
+            }  # fmt: skip
+            self._steps[index] = make_step(node, self.graph.input_types(node), self.graph.output_types(node), constants)
+        return self._steps[index]
+
+    def _in_type(self, index: int, operand: int = 0) -> Any:
+        return self.graph.types[self.graph.nodes[index].inputs[operand]]
+
+    def _out_dtype(self, index: int) -> str:
+        return self.graph.types[self.graph.nodes[index].outputs[0]].dtype
+
+    def _sum_dtype(self, row: int) -> Any:
+        c = self._column
+        unit = c["dst_step"][row] // max(c["length"][row], 1)
+        return np.int32 if unit == 4 else np.int64
+
+    def _node_sum_dtype(self, index: int) -> Any:
+        types = [t for t in self.graph.input_types(self.graph.nodes[index])[:2] if t is not None]
+        return np.int32 if sum(8 * t.itemsize_bytes for t in types if t.quant is not None) <= 16 else np.int64
+
+    # Instructions ------------------------------------------------------------------------------------------
+
+    def _mvm(self, row: int) -> None:
+        c, groups = self._column, self.program.groups
+        index, g = c["node"][row], c["arg"][row]
+        step = self._step(index)
+        codes = self._gathered(row, self._in_type(index).dtype)
+        matrix = self._matrices[groups.matrix[g]]
+        weights = matrix[groups.row_start[g] : groups.row_stop[g], groups.column_start[g] : groups.column_stop[g]]
+        inputs = codes.astype(weights.dtype)
+        if step.input_zero:
+            inputs -= step.input_zero
+        dtype = self._node_sum_dtype(index)
+        sums = self._vectors(row, "dst", dtype)
+        sums += (inputs @ weights).astype(dtype)
+
+    def _preset(self, row: int) -> None:
+        c = self._column
+        index, first, length = c["node"][row], c["arg"][row], c["length"][row]
+        sums = self._vectors(row, "dst", np.int32 if c["src2"][row] == 4 else np.int64)
+        bias = self.graph.nodes[index].inputs[2:3] if index >= 0 else ()
+        sums[:] = self.graph.constants[bias[0]].array()[first : first + length] if bias and bias[0] else 0
+
+    def _add_partial(self, row: int) -> None:
+        dtype = self._node_sum_dtype(self._column["node"][row])
+        sums = self._vectors(row, "dst", dtype)
+        sums += self._vectors(row, "src1", dtype)
+
+    def _finish(self, row: int) -> None:
+        c = self._column
+        index, first, length = c["node"][row], c["arg"][row], c["length"][row]
+        step = self._step(index)
+        sums = self._vectors(row, "src1", self._node_sum_dtype(index)).astype(np.int64)
+        if isinstance(step, LinearStep):
+            codes = step.channels(first, first + length).rescaler(sums)
+        else:
+            shape = self._in_type(index).shape
+            codes = step.rescaler(int(np.prod(shape[2:])))(sums)
+        self._vectors(row, "dst", codes.dtype)[:] = codes
+
+    def _vector(self, row: int) -> None:
+        c = self._column
+        index, first, length = c["node"][row], c["arg"][row], c["length"][row]
+        step, node = self._step(index), self.graph.nodes[index]
+        streamed = [i for i, v in enumerate(node.inputs) if v and (v not in self.graph.constants or self.graph.types[v].size > length and i and self._is_streamed_constant(v))]
+        operands: list[Array] = []
+        for place, operand in enumerate(streamed[:2]):
+            field = "src1" if place == 0 else "src2"
+            operands.append(self._vectors(row, field, self._in_type(index, operand).dtype))
+        codes = self._apply(step, index, streamed, operands, first, length)
+        self._vectors(row, "dst", self._out_dtype(index))[:] = codes
+
+    def _is_streamed_constant(self, value: str) -> bool:
+        return value in self._region_of
+
+    def _apply(self, step: Any, index: int, streamed: list[int], operands: list[Array], first: int, length: int) -> Array:
+        match step:
+            case LookupStep() | SoftmaxStep():
+                return step(operands[0])
+            case SumStep() | ProductStep():
+                count = len([v for v in self.graph.nodes[index].inputs if v])
+                given = dict(zip(streamed, operands, strict=True))
+                return step(*(given[i] if i in given else self._constant(index, i, first, length) for i in range(count)))
+            case NormStep():
+                return step(operands[0], *self._norm_parameters(index))
+            case _:
+                raise InternalError(f"no vector instruction for {type(step).__name__}")
+
+    def _constant(self, index: int, operand: int, first: int, length: int) -> Array:
+        """A constant operand as one vector of channels."""
+        held = self._extras.setdefault(index, {})
+        if operand not in held:
+            held[operand] = self.graph.constants[self.graph.nodes[index].inputs[operand]].array().reshape(-1)
+        flat = held[operand]
+        return flat if flat.size == 1 else flat[first : first + length]
+
+    def _norm_parameters(self, index: int) -> list[Array | None]:
+        node = self.graph.nodes[index]
+        shape = self.graph.types[node.inputs[0]].shape
+        parameters: list[Array | None] = []
+        for value in node.inputs[1:3]:
+            if not value:
+                parameters.append(None)
+                continue
+            real = decode(self.graph.constants[value].array(), self.graph.types[value])
+            parameters.append(np.asarray(norm_parameter(node, real, shape)).reshape(1, -1))
+        return parameters
+
+    def _pool(self, row: int) -> None:
+        c = self._column
+        index, length = c["node"][row], c["length"][row]
+        step = self._step(index)
+        windows = self._gathered(row, self._in_type(index).dtype).reshape(c["count"][row], -1, length)
+        if isinstance(step, MeanStep):
+            sums = (windows.astype(np.int64) - step.input_zero).sum(axis=1)
+            codes = step.rescaler(c["src2"][row])(sums)
+        else:
+            codes = windows.max(axis=1)
+        self._vectors(row, "dst", self._out_dtype(index))[:] = codes
+
+    def _accumulate(self, row: int) -> None:
+        c = self._column
+        index = c["node"][row]
+        dtype = self._node_sum_dtype(index)
+        sums = self._view(c["processor"][row], c["dst"][row], (c["length"][row],), dtype, (np.dtype(dtype).itemsize,))
+        codes = self._vectors(row, "src1", self._in_type(index).dtype)
+        sums += (codes.astype(np.int64) - self._step(index).input_zero).sum(axis=0).astype(dtype)
+
+    def _copy(self, row: int) -> None:
+        self._bytes(row, "dst")[:] = self._bytes(row, "src1")
+
+    def _load(self, row: int) -> None:
+        self._bytes(row, "dst")[:] = self._region_bytes(row, "src1")
+
+    def _store(self, row: int) -> None:
+        self._region_bytes(row, "dst")[:] = self._bytes(row, "src1")
+
+    def _region_bytes(self, row: int, field: str) -> Array:
+        c = self._column
+        memory = self._global[c["arg"][row]]
+        count, length = c["count"][row], c["length"][row]
+        step = c[f"{field}_step"][row] if count > 1 else length
+        try:
+            return np.ndarray((count, length), np.uint8, memory.data, c[field][row], (step, 1))
+        except (ValueError, TypeError) as error:
+            name = self.program.regions[c["arg"][row]].value
+            raise ProgramError(f"execute: row {row} touches bytes beyond region '{name}' of {memory.size} bytes") from error
+
+    def _send(self, row: int) -> None:
+        self._mail[int(self.program.partner[row])] = self._bytes(row, "src1").tobytes()
+
+    def _receive(self, row: int) -> None:
+        target = self._bytes(row, "dst")
+        data = np.frombuffer(self._mail.pop(row), np.uint8)
+        if data.size != target.size:
+            raise ProgramError(f"execute: row {row} receives {target.size} bytes, {data.size} were sent")
+        target[:] = data.reshape(target.shape)
+
+    def _general(self, row: int) -> None:
+        c = self._column
+        if c["src2"][row] != 1:
+            return
+        node = self.graph.nodes[c["node"][row]]
+        for value, array in zip((v for v in node.outputs), self._evaluate(node), strict=False):
+            if value and value in self._region_of:
+                self._write_region(self._region_of[value], array)
+
+
+def encode_inputs(program: Program, inputs: Mapping[str, Array]) -> Codes:
+    """Codes of real inputs; ModelError names a missing, unknown or misshapen one."""
+    graph = program.graph
+    unknown = set(inputs) - set(graph.inputs)
+    if unknown:
+        raise ModelError(f"input '{min(unknown)}' is not one of the network's: {', '.join(graph.inputs)}")
+    codes: Codes = {}
+    for value in graph.inputs:
+        if value not in inputs:
+            raise ModelError(f"input '{value}' is missing; the network takes {', '.join(graph.inputs)}")
+        value_type, array = graph.types[value], np.asarray(inputs[value])
+        if array.shape != value_type.shape:
+            raise ModelError(f"input '{value}': found shape {list(array.shape)}, expected {list(value_type.shape)}")
+        is_coded = value_type.quant is not None and str(array.dtype) != value_type.dtype
+        codes[value] = encode(array, value_type) if is_coded else array.astype(value_type.dtype)
+    return codes
+
+
+__all__ = ["Interpreter", "encode_inputs"]

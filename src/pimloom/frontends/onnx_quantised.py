@@ -1,0 +1,193 @@
+"""Quantised ONNX ops. Quantise and dequantise nodes stay; fused integer ops become dequantise, float op, quantise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from pimloom.frontends.onnx_call import Call, Normaliser, Value
+from pimloom.frontends.onnx_shapes import concat
+from pimloom.frontends.onnx_spatial import ROWS as SPATIAL_ROWS
+from pimloom.frontends.onnx_tensors import FOUR_BITS, graph_dtype
+
+Run = Callable[[Call, tuple[str, ...], Mapping[str, Any]], str]
+"""Puts a float op into normal form on given values."""
+
+
+def _axis(call: Call, value: str, scale: str) -> int:
+    """The axis of the scales; irrelevant, hence 0, where there is but one."""
+    rank = call.type_of(value).rank
+    if call.type_of(scale).size == 1:
+        return 0
+    return call.axis(call.attribute("axis", 1), rank)
+
+
+def _quantize(call: Call) -> tuple[Value, ...]:
+    output = call.attribute("output_dtype", 0)
+    attributes: dict[str, Any] = {"axis": _axis(call, call.value(0), call.value(1))}
+    if output in FOUR_BITS or (call.has(2) and call.value(2) in call.assembly.four_bit):
+        raise call.fault("4-bit activations are not supported; quantise activations to 8 or 16 bits")
+    if output and not call.has(2):
+        attributes["output_dtype"] = graph_dtype(output, call.where)
+    if call.attribute("block_size", 0):
+        attributes["block_size"] = call.attribute("block_size")
+    return (call.emit("QuantizeLinear", *call.tensors(), **attributes),)
+
+
+def _dequantize(call: Call) -> tuple[Value, ...]:
+    attributes = {"block_size": call.attribute("block_size")} if call.attribute("block_size", 0) else {}
+    axis = _axis(call, call.value(0), call.value(1))
+    return (call.emit("DequantizeLinear", *call.tensors(), axis=axis, **attributes),)
+
+
+def _real(call: Call, place: int, axis: int = 0) -> str:
+    """The dequantised value of the inputs (codes, scale, zero point) that start at `place`."""
+    parts = [call.value(place), call.value(place + 1)]
+    if call.has(place + 2):
+        parts.append(call.value(place + 2))
+    return call.emit("DequantizeLinear", *parts, axis=axis % max(call.type(place).rank, 1))
+
+
+def _codes(call: Call, value: str, place: int) -> str:
+    """The value quantised by the inputs (scale, zero point) that start at `place`."""
+    parts = [value, call.value(place)]
+    if call.has(place + 1):
+        parts.append(call.value(place + 1))
+    return call.emit("QuantizeLinear", *parts, axis=0)
+
+
+def _inner(call: Call, op: str, values: tuple[str, ...]) -> str:
+    """The float op `op` in normal form, with this call's attributes, on given values."""
+    float_call = Call(call.assembly, op, "", call.name, 21, values, call.attributes, ("y",))
+    result = SPATIAL_ROWS[op](float_call)[0]
+    if isinstance(result, tuple):
+        raise call.fault("a tensor is expected")
+    return result
+
+
+def _qlinear_conv(call: Call) -> tuple[Value, ...]:
+    """Inputs: x, scale, zero, w, scale, zero, y scale, y zero, bias (int32 at scale x * w)."""
+    operands = (_real(call, 0), _real(call, 3, 0), *_real_bias(call, 8))
+    return (_codes(call, _inner(call, "Conv", operands), 6),)
+
+
+def _real_bias(call: Call, place: int) -> tuple[str, ...]:
+    if not call.has(place):
+        return ()
+    scale = call.emit("Mul", call.value(1), call.value(4))
+    return (call.emit("DequantizeLinear", call.value(place), scale, axis=0),)
+
+
+def _qlinear_matmul(call: Call) -> tuple[Value, ...]:
+    """Scales per column of the second operand lie along its last axis, scales per row of the first before it."""
+    a, b = _real(call, 0, call.type(0).rank - 2), _real(call, 3, call.type(3).rank - 1)
+    return (_codes(call, call.emit("MatMul", a, b), 6),)
+
+
+def _qgemm(call: Call) -> tuple[Value, ...]:
+    """com.microsoft QGemm: a, scale, zero, b, scale, zero, c (int32), y scale, y zero."""
+    trans_b = int(call.attribute("transB", 0))
+    operands = (_real(call, 0), _real(call, 3, 0 if trans_b else 1), *_real_bias(call, 6))
+    names = {"alpha": 1.0, "transA": 0, "transB": 0}
+    y = call.emit("Gemm", *operands, **{name: call.attribute(name, default) for name, default in names.items()})
+    return (_codes(call, y, 7) if call.has(7) else y,)
+
+
+def _qlinear_binary(call: Call) -> tuple[Value, ...]:
+    """com.microsoft QLinearAdd and QLinearMul: a, scale, zero, b, scale, zero, y scale, y zero."""
+    return (_codes(call, call.emit(call.op.removeprefix("QLinear"), _real(call, 0), _real(call, 3)), 6),)
+
+
+def _qlinear_unary(call: Call) -> tuple[Value, ...]:
+    """com.microsoft QLinearSigmoid and others: x, scale, zero, y scale, y zero."""
+    op = call.op.removeprefix("QLinear")
+    attributes = {"alpha": call.attribute("alpha", 0.01)} if op == "LeakyRelu" else {}
+    return (_codes(call, call.emit(op, _real(call, 0), **attributes), 3),)
+
+
+def _qlinear_softmax(call: Call) -> tuple[Value, ...]:
+    axis = call.axis(call.attribute("axis", -1), call.type(0).rank)
+    if call.attribute("opset", 13) < 13 and axis != call.type(0).rank - 1:
+        raise call.fault("the meaning before opset 13 is supported on the last axis only; quantise a newer model")
+    return (_codes(call, call.emit("Softmax", _real(call, 0), axis=axis), 3),)
+
+
+def _qlinear_pool(call: Call) -> tuple[Value, ...]:
+    if call.attribute("channels_last", 0):
+        raise call.fault("channels_last=1 is not supported; export the model with channels first")
+    op = call.op.removeprefix("QLinear")
+    x = _real(call, 0)
+    return (_codes(call, _inner(call, op, (x,)) if op in SPATIAL_ROWS else call.emit(op, x), 3),)
+
+
+def _qlinear_concat(call: Call) -> tuple[Value, ...]:
+    """Inputs: y scale, y zero, then (x, scale, zero) of each operand."""
+    operands = tuple(_real(call, place) for place in range(2, call.n_inputs - 2, 3))
+    if not operands:
+        raise call.fault("it has no operands; the file is damaged")
+    axis = call.axis(call.required("axis"), call.type_of(operands[0]).rank)
+    return (_codes(call, concat(call, operands, axis), 0),)
+
+
+def _centred(call: Call, place: int, zero_place: int, axis: int | None) -> str:
+    """Codes minus their zero point, as floats; `axis` is where a list of zero points lies."""
+    codes = call.emit("Cast", call.value(place), to="float32")
+    if not call.has(zero_place):
+        return codes
+    zero = call.emit("Cast", call.value(zero_place), to="float32")
+    size = call.type_of(zero).size
+    if axis is not None and call.type_of(zero).rank == 1 and size > 1:
+        rank = call.type(place).rank
+        zero = call.emit("Reshape", zero, shape=tuple(size if i == axis % rank else 1 for i in range(rank)))
+    elif size == 1:
+        zero = call.emit("Reshape", zero, shape=())
+    return call.emit("Sub", codes, zero)
+
+
+def _matmul_integer(call: Call) -> tuple[Value, ...]:
+    """Exact in float32 up to 2**24, as 8-bit products of up to 256 terms are; the result is cast back to int32."""
+    y = call.emit("MatMul", _centred(call, 0, 2, -2), _centred(call, 1, 3, -1))
+    return (call.emit("Cast", y, to="int32"),)
+
+
+def _conv_integer(call: Call) -> tuple[Value, ...]:
+    y = _inner(call, "Conv", (_centred(call, 0, 2, None), _centred(call, 1, 3, 0)))
+    return (call.emit("Cast", y, to="int32"),)
+
+
+def _matmul_integer_to_float(call: Call) -> tuple[Value, ...]:
+    """com.microsoft MatMulIntegerToFloat: a, b, a scale, b scale, a zero, b zero, bias."""
+    y = call.emit("MatMul", _centred(call, 0, 4, -2), _centred(call, 1, 5, -1))
+    y = call.emit("Mul", y, call.emit("Mul", call.value(2), call.value(3)))
+    return (call.emit("Add", y, call.value(6)) if call.has(6) else y,)
+
+
+def _dynamic_quantize(call: Call) -> tuple[Value, ...]:
+    """uint8 codes over the range of the value (0 included): codes, scale, zero point."""
+    x, zero = call.value(0), call.numbers(0.0)
+    axes = tuple(range(call.type(0).rank))
+    high = call.emit("Max", call.emit("ReduceMax", x, axes=axes, keepdims=0), zero)
+    low = call.emit("Min", call.emit("ReduceMin", x, axes=axes, keepdims=0), zero)
+    scale = call.emit("Div", call.emit("Sub", high, low), call.numbers(255.0))
+    shift = call.emit("Clip", call.emit("Round", call.emit("Div", call.emit("Neg", low), scale)), min=0.0, max=255.0)
+    codes = call.emit("Add", call.emit("Round", call.emit("Div", x, scale)), shift)
+    codes = call.emit("Cast", call.emit("Clip", codes, min=0.0, max=255.0), to="uint8")
+    return (codes, scale, call.emit("Cast", shift, to=str(np.dtype(np.uint8))))
+
+
+ROWS: Mapping[str, Normaliser] = {
+    "QuantizeLinear": _quantize, "DequantizeLinear": _dequantize, "QLinearConv": _qlinear_conv,
+    "QLinearMatMul": _qlinear_matmul, "MatMulInteger": _matmul_integer, "ConvInteger": _conv_integer,
+    "DynamicQuantizeLinear": _dynamic_quantize,
+}  # fmt: skip
+
+FUSED_ROWS: Mapping[str, Normaliser] = {
+    "QuantizeLinear": _quantize, "DequantizeLinear": _dequantize, "QGemm": _qgemm,
+    "QLinearAdd": _qlinear_binary, "QLinearMul": _qlinear_binary, "QLinearSigmoid": _qlinear_unary,
+    "QLinearLeakyRelu": _qlinear_unary, "QLinearSoftmax": _qlinear_softmax, "QLinearConcat": _qlinear_concat,
+    "QLinearGlobalAveragePool": _qlinear_pool, "QLinearAveragePool": _qlinear_pool,
+    "MatMulIntegerToFloat": _matmul_integer_to_float,
+}  # fmt: skip
+"""Ops of the domain com.microsoft, which ONNX Runtime's quantiser writes."""

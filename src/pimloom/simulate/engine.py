@@ -1,0 +1,98 @@
+"""The fast engine: hands a Timing to the compiled kernel and turns its status into a value or a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pimloom.errors import InternalError, SimulationError
+from pimloom.kernels import engine as kernel
+from pimloom.simulate.timing import Timing, Times
+
+MAX_QUEUE_EVENTS = 1 << 22
+
+
+def successors(timing: Timing) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The dependency edges grouped by source: (ptr int32[n + 1], row int32[m], distance int32[m])."""
+    targets = np.repeat(np.arange(timing.n_rows, dtype=np.int32), np.diff(timing.dep_ptr))
+    order = np.argsort(timing.dep_row, kind="stable")
+    counts = np.bincount(timing.dep_row, minlength=timing.n_rows)
+    ptr = np.zeros(timing.n_rows + 1, np.int32)
+    np.cumsum(counts, out=ptr[1:])
+    return ptr, targets[order], timing.dep_distance[order]
+
+
+def _pending_bound(timing: Timing) -> int:
+    """Events that one processor can have pending: repetitions in flight of every instance in flight, and issue."""
+    if not timing.n_rows:
+        return 4
+    hold = np.where(timing.phase_hold > 0, timing.phase_hold, 1)
+    used = np.arange(timing.phase_hold.shape[1]) < timing.n_phases[:, None]
+    flying = np.where(used, -(-timing.phase_pass // hold) + 1, 0).sum(axis=1)
+    worst = int(np.minimum(flying, timing.reps.astype(np.int64) + 1).max())
+    return (timing.window + timing.queue) * worst + 8
+
+
+def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
+    """Simulates to the end.
+
+    Args:
+        timing: the costed program.
+        describe: names a row in messages; its number if absent.
+
+    Raises:
+        SimulationError: a deadlock, with the row that each stuck processor waits at.
+    """
+    n, samples = timing.n_rows, timing.samples
+    start = np.full(n * samples, -1, np.int64)
+    done = np.full(n * samples, -1, np.int64)
+    waits = np.zeros(n * kernel.N_WAITS, np.int64)
+    report = np.zeros(4, np.int64)
+    capacity = _pending_bound(timing)
+    if capacity * timing.n_processors > MAX_QUEUE_EVENTS * 64:
+        raise SimulationError(f"simulate: {capacity} events may be pending on one processor; lower the issue window")
+    next_ptr, next_row, next_distance = successors(timing)
+    status = kernel.run(
+        timing.stream_ptr, timing.processor(), samples, timing.iterations, timing.stage, timing.kind, timing.detached,
+        timing.partner, timing.reps, timing.n_phases,
+        timing.phase_res.ravel(), timing.phase_hold.ravel(), timing.phase_pass.ravel(),
+        timing.dep_ptr, timing.dep_row, timing.dep_distance, next_ptr, next_row, next_distance,
+        timing.shared, timing.route_ptr, timing.route_link, timing.gap_device, timing.gap_ptr,
+        timing.gap_before, timing.gap_after, timing.gap_cycles,
+        timing.window, timing.queue, timing.issue_cycles, int(timing.in_order), timing.handshake_cycles,
+        timing.hop_cycles, capacity, start, done, waits, np.full(n * samples, -1, np.int32), report,
+    )  # fmt: skip
+    if status == kernel.DEADLOCK:
+        raise SimulationError(deadlock_sentence(timing, done.reshape(n, samples), describe or "row {}".format))
+    if status == kernel.TIME_OVERFLOW:
+        raise SimulationError(f"simulate: time passed 2**44 cycles on processor {report[2]}; the program is too long")
+    if status != kernel.OK:
+        raise InternalError(f"the event queue of processor {report[2]} overflowed ({capacity} places)")
+    return Times(start.reshape(n, samples), done.reshape(n, samples), waits.reshape(n, kernel.N_WAITS), int(report[1]))
+
+
+def deadlock_sentence(timing: Timing, done: np.ndarray, describe: Callable[[int], str]) -> str:
+    """Names the first instance that never finished on each stuck processor and what it waits for (three at most)."""
+    processor = timing.processor()
+    parts: list[str] = []
+    for p in range(timing.n_processors):
+        rows = np.arange(timing.stream_ptr[p], timing.stream_ptr[p + 1])
+        if not (done[rows] < 0).any():
+            continue
+        sample = int(np.argmax((done[rows] < 0).any(axis=0)))
+        row = int(rows[np.argmax(done[rows, sample] < 0)])
+        parts.append(f"processor {p} waits at {describe(row)}{_reason(timing, done, row, sample, processor, describe)}")
+    more = f"; and {len(parts) - 3} more processors" if len(parts) > 3 else ""
+    return "deadlock: " + "; ".join(parts[:3]) + more
+
+
+def _reason(
+    timing: Timing, done: np.ndarray, row: int, sample: int, processor: np.ndarray, describe: Callable[[int], str]
+) -> str:
+    for e in range(timing.dep_ptr[row], timing.dep_ptr[row + 1]):
+        source, back = int(timing.dep_row[e]), int(timing.dep_distance[e])
+        if sample - back >= 0 and done[source, sample - back] < 0:
+            return f" for {describe(source)} of processor {processor[source]}"
+    other = int(timing.partner[row])
+    return f" for {describe(other)} of processor {processor[other]}" if other >= 0 else ""

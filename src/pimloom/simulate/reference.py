@@ -1,0 +1,236 @@
+"""The reference machine: the rules of `pimloom.kernels.engine` in plain Python, one global list of events.
+
+It shares no code and no control flow with the kernel: every event of every processor passes through one heap in
+(time, class, processor, age, phase) order, state is held in objects, and nothing runs ahead. Slow and obviously right.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pimloom.errors import SimulationError
+from pimloom.kernels.engine import RECEIVE, SEND
+from pimloom.simulate.timing import Timing, Times
+
+_COMPLETE, _LOCAL, _ISSUE, _SHARED = range(4)
+_POST = 15
+
+
+@dataclass(slots=True)
+class _Instance:
+    row: int
+    sample: int
+    age: int
+    issued_at: int
+    begun: int = 1
+    ended: int = 0
+    missing: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
+    posted_at: int | None = None
+
+
+@dataclass(slots=True)
+class _Processor:
+    work: list[tuple[int, int]]  # (row, sample) still to issue, in order
+    next_work: int = 0
+    age: int = 0
+    attached: list[_Instance] = field(default_factory=list[_Instance])  # in the window, oldest first
+    detached: int = 0
+    blocked_since: int | None = None  # no room
+    held_by: _Instance | None = None  # in-order issue waits for this instance
+    last_issue: int = 0
+
+
+class _Machine:
+    """One simulation; `run` goes to the end."""
+
+    def __init__(self, timing: Timing) -> None:
+        self.t = timing
+        self.owner = timing.processor()
+        self.processors = [_Processor(self._work_of(p)) for p in range(timing.n_processors)]
+        self.heap: list[tuple[int, int, int, int, int, int, _Instance | None]] = []
+        self.pushed = 0
+        self.free: defaultdict[int, int] = defaultdict(int)
+        self.commands: dict[tuple[int, int], int] = {}
+        self.flying: dict[tuple[int, int], _Instance] = {}
+        self.start = np.full((timing.n_rows, timing.samples), -1, np.int64)
+        self.done = np.full((timing.n_rows, timing.samples), -1, np.int64)
+        self.waits = np.zeros((timing.n_rows, 4), np.int64)
+        self.dependents: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        for row in range(timing.n_rows):
+            for source, back in self._dependencies(row):
+                self.dependents[source].append((row, back))
+
+    def _work_of(self, p: int) -> list[tuple[int, int]]:
+        rows = range(int(self.t.stream_ptr[p]), int(self.t.stream_ptr[p + 1]))
+        everything = ((row, i - int(self.t.stage[row])) for i in range(self.t.iterations) for row in rows)
+        return [(row, sample) for row, sample in everything if 0 <= sample < self.t.samples]
+
+    def _dependencies(self, row: int) -> list[tuple[int, int]]:
+        edges = slice(int(self.t.dep_ptr[row]), int(self.t.dep_ptr[row + 1]))
+        return [(int(r), int(d)) for r, d in zip(self.t.dep_row[edges], self.t.dep_distance[edges], strict=True)]
+
+    def _at(self, time: int, kind: int, p: int, instance: _Instance | None, phase: int = 0) -> None:
+        age = instance.age if instance is not None else 0
+        self.pushed += 1
+        heapq.heappush(self.heap, (time, kind, p, age, phase, self.pushed, instance))
+
+    def run(self) -> Times:
+        for p in range(self.t.n_processors):
+            self._at(0, _ISSUE, p, None)
+        while self.heap:
+            time, kind, p, _, phase, _, instance = heapq.heappop(self.heap)
+            if instance is None:
+                self._issue(time, p)
+            elif kind == _COMPLETE:
+                self._complete(time, p, instance)
+            elif phase == _POST:
+                self._post(time, instance)
+            else:
+                self._serve(time, p, instance, phase)
+        if (self.done < 0).any():
+            raise SimulationError("deadlock: the reference machine stopped before the end")
+        return Times(self.start, self.done, self.waits)
+
+    # Issue -------------------------------------------------------------------------------------------------
+
+    def _has_room(self, p: int, row: int) -> bool:
+        processor = self.processors[p]
+        return processor.detached < self.t.queue if self.t.detached[row] else len(processor.attached) < self.t.window
+
+    def _issue(self, time: int, p: int) -> None:
+        processor = self.processors[p]
+        if processor.next_work == len(processor.work):
+            return
+        row, sample = processor.work[processor.next_work]
+        if not self._has_room(p, row):
+            processor.blocked_since = time
+            return
+        processor.next_work += 1
+        instance = _Instance(row, sample, processor.age, time)
+        processor.age += 1
+        self.flying[row, sample] = instance
+        if self.t.detached[row]:
+            processor.detached += 1
+        else:
+            processor.attached.append(instance)
+        wanted = [(r, sample - d) for r, d in self._dependencies(row) if sample >= d]
+        instance.missing = {w for w in wanted if not 0 <= self.done[w] <= time}
+        if not instance.missing:
+            self._become_ready(time, instance)
+        elif self.t.in_order:
+            processor.held_by = instance
+            return
+        self._at(time + self.t.issue_cycles, _ISSUE, p, None)
+
+    def _become_ready(self, time: int, instance: _Instance) -> None:
+        row = instance.row
+        p = int(self.owner[row])
+        self.waits[row, 0] += time - instance.issued_at
+        if self.t.kind[row] in (SEND, RECEIVE):
+            self._at(time, _LOCAL, p, instance, _POST)
+        else:
+            self._request(time, p, instance, 0)
+
+    # Messages ----------------------------------------------------------------------------------------------
+
+    def _post(self, time: int, instance: _Instance) -> None:
+        instance.posted_at = time
+        other = self.flying.get((int(self.t.partner[instance.row]), instance.sample))
+        if other is None or other.posted_at is None:
+            return
+        send = instance if self.t.kind[instance.row] == SEND else other
+        assert send.posted_at is not None
+        self.waits[send.row, 2] += time - send.posted_at
+        self._request(time + self.t.handshake_cycles, int(self.owner[send.row]), send, 0)
+
+    # Phases ------------------------------------------------------------------------------------------------
+
+    def _request(self, time: int, p: int, instance: _Instance, phase: int) -> None:
+        resource = int(self.t.phase_res[instance.row, phase])
+        is_shared = resource < 0 or bool(self.t.shared[resource])
+        self._at(time, _SHARED if is_shared else _LOCAL, p, instance, phase)
+
+    def _serve(self, time: int, p: int, instance: _Instance, phase: int) -> None:
+        row, t = instance.row, self.t
+        hold, travel = int(t.phase_hold[row, phase]), int(t.phase_pass[row, phase])
+        begin = self._book(int(t.phase_res[row, phase]), hold, time)
+        self.waits[row, 1] += begin - time
+        if phase == 0 and self.start[row, instance.sample] < 0:
+            self.start[row, instance.sample] = begin
+        is_only = t.n_phases[row] == 1
+        if (phase == 1 or is_only) and instance.begun < t.reps[row]:
+            instance.begun += 1
+            self._request(begin + travel if is_only else begin, p, instance, 0)
+        if phase + 1 < t.n_phases[row]:
+            self._request(begin + travel, p, instance, phase + 1)
+            return
+        instance.ended += 1
+        if instance.ended == t.reps[row]:
+            self._at(begin + travel, _COMPLETE, p, instance)
+
+    def _book(self, resource: int, hold: int, time: int) -> int:
+        t = self.t
+        if resource < 0:
+            links = t.route_link[int(t.route_ptr[-1 - resource]) : int(t.route_ptr[-resource])]
+            entries = [(int(link), i * t.hop_cycles) for i, link in enumerate(links)]
+            begin = max([time] + [self.free[link] - lag for link, lag in entries])
+            for link, lag in entries:
+                self.free[link] = begin + lag + hold
+            return begin
+        device = int(t.gap_device[resource])
+        if device < 0:
+            begin = max(time, self.free[resource])
+            self.free[resource] = begin + hold
+            return begin
+        begin = time
+        for g in range(int(t.gap_ptr[device]), int(t.gap_ptr[device + 1])):
+            before = self.commands.get((resource, int(t.gap_before[g])))
+            if int(t.gap_after[g]) == hold and before is not None:
+                begin = max(begin, before + int(t.gap_cycles[g]))
+        self.commands[resource, hold] = begin
+        return begin
+
+    # Completion --------------------------------------------------------------------------------------------
+
+    def _complete(self, time: int, p: int, instance: _Instance) -> None:
+        processor = self.processors[p]
+        row, sample = instance.row, instance.sample
+        self.done[row, sample] = time
+        del self.flying[row, sample]
+        if self.t.detached[row]:
+            processor.detached -= 1
+        else:
+            while processor.attached and self.done[processor.attached[0].row, processor.attached[0].sample] >= 0:
+                processor.attached.pop(0)
+        if processor.blocked_since is not None:
+            waiting = processor.work[processor.next_work][0]
+            if self._has_room(p, waiting):
+                self.waits[waiting, 3] += time - processor.blocked_since
+                processor.blocked_since = None
+                self._at(time, _ISSUE, p, None)
+        if self.t.kind[row] == SEND:
+            receive = self.flying[int(self.t.partner[row]), sample]
+            assert receive.posted_at is not None
+            self.waits[receive.row, 2] += time - receive.posted_at
+            self._at(time, _LOCAL, int(self.owner[receive.row]), receive, 0)
+        for target, distance in self.dependents[row]:
+            waiter = self.flying.get((target, sample + distance))
+            if waiter is None or (row, sample) not in waiter.missing:
+                continue
+            waiter.missing.discard((row, sample))
+            if waiter.missing:
+                continue
+            self._become_ready(time, waiter)
+            holder = self.processors[int(self.owner[target])]
+            if holder.held_by is waiter:
+                holder.held_by = None
+                self._at(time + self.t.issue_cycles, _ISSUE, int(self.owner[target]), None)
+
+
+def run(timing: Timing) -> Times:
+    """Simulates to the end; SimulationError on a deadlock."""
+    return _Machine(timing).run()

@@ -1,0 +1,897 @@
+"""Lowering: from placed stages to the instruction table.
+
+Steps: cut every cluster's rows into tasks; time them (`timetable`); give each operand of each core a ring (`rings`); lay out the
+local memories; emit each task's instructions and each row's transfers with their place in the global order; sort each core's
+instructions by it; number them.
+
+Instructions of a task with weights: `preset` (waits for the inputs, sets the sums to the bias), one `mvm` per copy and array
+group, `finish`. Its result goes from an output buffer to every ring that wants it (`copy` on the same core, `send` and `receive`
+to others) and to global memory where something reads it there (`store`). Sums and outputs have two buffers each, used in turn.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+
+from pimloom.errors import CapacityError, InternalError
+from pimloom.hardware import Hardware
+from pimloom.ir.graph import Graph
+from pimloom.ir.ops import average_counts, full_attributes, op_of
+from pimloom.program import OPCODES, ROW, Block, Groups, Matrix, Program, Region, ragged
+from pimloom.targets.crossbar.placement import Cluster, Placement
+from pimloom.targets.crossbar.rings import Ring
+from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
+from pimloom.targets.crossbar.timetable import Task, fill
+from pimloom.targets.crossbar.unfold import Unfolded, band_segments, matrix_of
+
+BUFFERS = 2
+RingKey = tuple[int, str, int, int, int]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Choices of the lowering that refinement may vary.
+
+    Attributes:
+        mode: "latency" or "throughput".
+        samples: inputs per run.
+        slack_rows: rows that a ring may hold beyond the least.
+        buffer_share: share of a core's local memory for sums and output buffers.
+        delay_cycles: time assumed from a result to its reader on another core.
+        lead_cycles: how long before its first use a row is loaded from global memory.
+        period_cycles: steady-state period that instructions are arranged for; 0 to run samples one after another.
+    """
+
+    mode: str = "latency"
+    samples: int = 1
+    slack_rows: int = 2
+    buffer_share: float = 0.4
+    delay_cycles: float = 200.0
+    lead_cycles: float = 4000.0
+    period_cycles: float = 0.0
+
+
+@final
+@dataclass(slots=True)
+class _Emitted:
+    """Instructions so far: fields, place in the order, dependencies."""
+
+    core: list[int] = field(default_factory=list[int])
+    key: list[float] = field(default_factory=list[float])
+    fields: list[tuple[int, ...]] = field(default_factory=list[tuple[int, ...]])
+    deps: list[list[int]] = field(default_factory=list[list[int]])
+    back: list[list[int]] = field(default_factory=list[list[int]])
+    partner: list[int] = field(default_factory=list[int])
+
+    def add(
+        self, core: int, key: float, opcode: int, node: int, deps: list[int], *, dst: int = 0, src1: int = 0, src2: int = 0,
+        dst_step: int = 0, src1_step: int = 0, src2_step: int = 0, length: int = 0, count: int = 1, arg: int = 0, pattern: int = -1,
+    ) -> int:  # fmt: skip
+        """Appends an instruction and returns its number."""
+        self.core.append(core)
+        self.key.append(key)
+        self.fields.append((opcode, node, dst, src1, src2, dst_step, src1_step, src2_step, length, count, arg, pattern))
+        self.deps.append(deps)
+        self.back.append([])
+        self.partner.append(-1)
+        return len(self.core) - 1
+
+
+@final
+class Lowering:
+    """Lowers one placed network; `run` gives the Program."""
+
+    def __init__(
+        self, flow: Dataflow, hardware: Hardware, unfolded: Mapping[int, Unfolded], placement: Placement, options: Options,
+    ) -> None:  # fmt: skip
+        """Takes the stages, the machine, the unfoldings by stage, where everything is, and the choices."""
+        self.flow, self.graph, self.hardware, self.unfolded = flow, flow.graph, hardware, unfolded
+        self.placement, self.options = placement, options
+        self.clusters = [c for line in placement.clusters for c in line]
+        self.stage_of = {stage.output: stage for stage in flow.stages}
+        for stage in flow.stages:
+            self.stage_of.update(dict.fromkeys((v for v in self.graph.nodes[stage.node].outputs if v), stage))
+        self.of_stage: dict[int, list[int]] = defaultdict(list)
+        for number, cluster in enumerate(self.clusters):
+            self.of_stage[cluster.stage].append(number)
+        self.emitted = _Emitted()
+        self.rings: dict[RingKey, Ring] = {}
+        self.ring_of: dict[tuple[int, int], Ring] = {}  # (cluster, operand)
+        self.patterns: dict[tuple[tuple[int, int], ...], int] = {}
+        self.in_memory = self._values_in_memory()
+        self.regions: dict[str, Region] = {}
+        self.cursor = [0] * hardware.total_cores
+        self.blocks: list[Block] = []
+        self.buffers: list[tuple[list[int], list[int], list[list[int]]]] = []
+        self.sum_bytes = [sum_bytes(self.graph, node) for node in range(len(self.graph.nodes))]
+
+    def run(self) -> Program:
+        """Lowers everything."""
+        self._layout_global()
+        self.tasks = [self._tasks_of(number) for number in range(len(self.clusters))]
+        self._time()
+        self._make_rings()
+        self._layout_local()
+        self._emit_tasks()
+        self._emit_transfers()
+        self._link_tasks()
+        return self._assemble()
+
+    # What lies in global memory ----------------------------------------------------------------------------
+
+    def _values_in_memory(self) -> set[str]:
+        """Values that something reads from or leaves in global memory."""
+        wanted = set(self.graph.inputs) | set(self.flow.constants)
+        for value in self.graph.outputs:
+            wanted |= {piece.source for piece in self.flow.sources(value)}
+        for stage in self.flow.stages:
+            if stage.kind is Kind.GENERAL:
+                wanted |= {v for v in self.graph.nodes[stage.node].outputs if v}
+                for operand in stage.inputs:
+                    wanted |= {piece.source for piece in self.flow.sources(operand.value)}
+        return wanted
+
+    def _is_outside(self, value: str) -> bool:
+        """Whether readers load a value from global memory."""
+        stage = self.stage_of.get(value)
+        return stage is None or stage.kind is Kind.GENERAL
+
+    def _layout_global(self) -> None:
+        address = [0] * self.hardware.chips
+        for value in sorted(self.in_memory, key=list(self.graph.types).index):
+            value_type, stage = self.graph.types[value], self.stage_of.get(value)
+            chip = 0
+            if stage is not None and self.of_stage[stage.index]:
+                chip = self.clusters[self.of_stage[stage.index][0]].core // self.hardware.chip.cores
+            size = -(-value_type.size_bytes // 64) * 64
+            copies = 1 if value in self.graph.constants else self.options.samples
+            self.regions[value] = Region(value, address[chip], size, chip, self.flow.layouts[value])
+            address[chip] += size * copies
+        for chip, used in enumerate(address):
+            if used > self.hardware.global_memory.size_bytes:
+                raise CapacityError(
+                    f"global memory of chip {chip} (bytes)", used, self.hardware.global_memory.size_bytes, self.hardware.name,
+                    "use a smaller batch or a machine with more global memory",
+                )  # fmt: skip
+        self.region_index = {value: i for i, value in enumerate(self.regions)}
+
+    # Tasks -------------------------------------------------------------------------------------------------
+
+    def _tasks_of(self, number: int) -> list[Task]:
+        cluster = self.clusters[number]
+        stage = self.flow.stages[cluster.stage]
+        if stage.kind is Kind.GENERAL:
+            return [self._general_task(number, stage)]
+        if stage.kind is Kind.MEAN:
+            return self._mean_tasks(number, stage)
+        width = self._task_width(number)
+        tasks: list[Task] = []
+        for row in cluster.rows(stage.shape.rows):
+            for start in range(cluster.x_start, cluster.x_stop, width):
+                stop = min(start + width, cluster.x_stop)
+                busy, tail = self._work(cluster, stage, stop - start)
+                tasks.append(Task(number, row, start, stop, self._needs(stage, row), (stage.output, row), busy, tail))
+        return tasks
+
+    def _task_width(self, number: int) -> int:
+        """Vectors per task: a whole row of the cluster if its buffers fit into their share of the memory."""
+        cluster = self.clusters[number]
+        stage = self.flow.stages[cluster.stage]
+        columns = cluster.c_stop - cluster.c_start
+        item = self.graph.types[stage.output].itemsize_bytes
+        per_vector = columns * item
+        if stage.kind is Kind.MATRIX:
+            per_vector += columns * self.sum_bytes[stage.node] * (2 if cluster.peers else 1)
+        sharing = sum(1 for c in self.clusters if c.core == cluster.core) if len(self.clusters) < 64 else self._on_core(cluster.core)
+        budget = self.options.buffer_share * self.hardware.core.local_memory.size_bytes / max(sharing, 1)
+        return max(1, min(cluster.x_stop - cluster.x_start, int(budget // (BUFFERS * per_vector))))
+
+    def _on_core(self, core: int) -> int:
+        if not hasattr(self, "_core_counts"):
+            self._core_counts: dict[int, int] = defaultdict(int)
+            for c in self.clusters:
+                self._core_counts[c.core] += 1
+        return self._core_counts[core]
+
+    def _needs(self, stage: Stage, row: int) -> tuple[tuple[str, int, int], ...]:
+        needs: list[tuple[str, int, int]] = []
+        for operand in stage.inputs:
+            first, last = input_rows(stage, operand.shape.rows, operand.shape.images, row)
+            if operand.is_broadcast:
+                first, last = 0, operand.shape.rows - 1
+            needs += [(piece.source, first, last) for piece in self.flow.sources(operand.value)]
+        return tuple(needs)
+
+    def _work(self, cluster: Cluster, stage: Stage, width: int) -> tuple[float, float]:
+        """Estimated (busy, tail) of a task."""
+        machine, columns = self.hardware, cluster.c_stop - cluster.c_start
+        unit = machine.core.vector_unit
+        beats = -(-columns // unit.lanes) * unit.beat_cycles
+        if stage.kind is Kind.MATRIX:
+            bits = 8 * self.graph.types[stage.inputs[0].value].itemsize_bytes
+            windows = -(-width // max(len(cluster.copies), 1))
+            interval, latency = machine.crossbar.mvm_interval_cycles(bits), machine.crossbar.mvm_cycles(bits)
+            if machine.core.issue.window == 1:
+                groups = sum(len(copy) for copy in cluster.copies)
+                return width * groups / max(len(cluster.copies), 1) * (latency + 4 * beats), width * 3.0 * beats + 1
+            return float(windows * interval), float(latency - interval + 2 * width * beats + 1)
+        taps = stage.window.kernel[0] * stage.window.kernel[1]
+        return float(width * beats * taps + 1), float(unit.latency_cycles + 10)
+
+    def _general_task(self, number: int, stage: Stage) -> Task:
+        needs = tuple(
+            (piece.source, 0, self.flow.shapes[piece.source].rows - 1)
+            for operand in stage.inputs for piece in self.flow.sources(operand.value)
+        )  # fmt: skip
+        moved, operations = self._general_work(number, stage)
+        memory, unit = self.hardware.global_memory, self.hardware.core.vector_unit
+        time = moved / memory.width_bytes * memory.read_beat_cycles + operations / unit.lanes * unit.beat_cycles
+        return Task(number, 0, 0, 1, needs, (stage.output, -1), time + 1.0, float(memory.latency_cycles))
+
+    def _general_work(self, number: int, stage: Stage) -> tuple[float, float]:
+        """Bytes moved and element operations of one part of a GENERAL stage."""
+        node = self.graph.nodes[stage.node]
+        parts = len(self.of_stage[stage.index])
+        moved = sum(self.graph.types[o.value].size_bytes for o in stage.inputs) + sum(t.size_bytes for t in self.graph.output_types(node))
+        return moved / parts, general_operations(self.graph, stage.node) / parts
+
+    def _mean_tasks(self, number: int, stage: Stage) -> list[Task]:
+        cluster, shape = self.clusters[number], stage.inputs[0].shape
+        unit = self.hardware.core.vector_unit
+        busy = shape.width * -(-(cluster.c_stop - cluster.c_start) // unit.lanes) * unit.beat_cycles + 1.0
+        pieces = self.flow.sources(stage.inputs[0].value)
+        return [
+            Task(
+                number, row, 0, 1, tuple((p.source, row, row) for p in pieces),
+                (stage.output, 0) if row == shape.rows - 1 else None, busy, unit.latency_cycles + 10.0,
+            )
+            for row in range(shape.rows)
+        ]  # fmt: skip
+
+    # Time --------------------------------------------------------------------------------------------------
+
+    def _time(self) -> None:
+        arrival: dict[str, list[float]] = {}
+        memory = self.hardware.global_memory
+        for value in self.regions:
+            if value in self.stage_of:
+                continue
+            shape, size = self.flow.shapes[value], self.graph.types[value].size_bytes
+            per_row = 0.0
+            if value not in self.graph.constants:
+                per_row = size / memory.width_bytes * memory.read_beat_cycles / max(shape.rows, 1)
+            arrival[value] = [memory.latency_cycles + self.options.delay_cycles + per_row * (row + 1) for row in range(shape.rows)]
+        serial = self.hardware.core.issue.window == 1
+        n = len(self.clusters)
+        self._expand_general_needs()
+        fill(self.tasks, (lambda c: n + self.clusters[c].core) if serial else (lambda c: c), arrival, self.options.delay_cycles)
+
+    def _expand_general_needs(self) -> None:
+        """The result of a GENERAL stage is there all at once: its readers need one row, numbered -1."""
+        general = {
+            v for s in self.flow.stages if s.kind is Kind.GENERAL for v in self.graph.nodes[s.node].outputs if v
+        }  # fmt: skip
+        first = {v: self.stage_of[v].output for v in general}
+        for line in self.tasks:
+            for task in line:
+                if any(v in general for v, _, _ in task.needs):
+                    task.needs = tuple((first[v], -1, -1) if v in general else (v, a, b) for v, a, b in task.needs)
+
+    # Rings -------------------------------------------------------------------------------------------------
+
+    def _make_rings(self) -> None:
+        for number, cluster in enumerate(self.clusters):
+            stage = self.flow.stages[cluster.stage]
+            if stage.kind is Kind.GENERAL:
+                continue
+            cores = [(cluster.core, cluster.copies), *cluster.peers]
+            for operand in range(len(stage.inputs)):
+                for core, _ in cores:
+                    self._add_reader(number, operand, core)
+
+    def _add_reader(self, number: int, operand: int, core: int) -> None:
+        cluster = self.clusters[number]
+        stage = self.flow.stages[cluster.stage]
+        source = stage.inputs[operand]
+        c_start, c_stop = self._channels_read(cluster, stage, operand)
+        x_start, x_stop = input_columns(stage, source.shape.width, cluster.x_start, cluster.x_stop)
+        if source.is_broadcast or stage.kind is Kind.MEAN:
+            x_start, x_stop = 0, source.shape.width
+        key = (core, source.value, source.fill, c_start, c_stop)
+        ring = self.rings.get(key)
+        if ring is None:
+            item = self.graph.types[source.value].itemsize_bytes
+            ring = Ring(core, source.value, source.fill, item, x_start, x_stop, c_start, c_stop, source.shape.rows)
+            self.rings[key] = ring
+        ring.x_start, ring.x_stop = min(ring.x_start, x_start), max(ring.x_stop, x_stop)
+        self.ring_of[number, operand * 4096 + core] = ring
+        for index, task in enumerate(self.tasks[number]):
+            first, last = self._rows_read(stage, operand, task)
+            if first <= last:
+                ring.note_reader(first, last, number, index, task.start, task.end)
+
+    def _rows_read(self, stage: Stage, operand: int, task: Task) -> tuple[int, int]:
+        source = stage.inputs[operand]
+        if source.is_broadcast:
+            return 0, source.shape.rows - 1
+        if stage.kind is Kind.MEAN:
+            return task.row, task.row
+        return input_rows(stage, source.shape.rows, source.shape.images, task.row)
+
+    def _channels_read(self, cluster: Cluster, stage: Stage, operand: int) -> tuple[int, int]:
+        if stage.kind is Kind.MATRIX:
+            if stage.groups == 1:
+                return 0, stage.inputs[operand].shape.channels
+            blocks = [self.unfolded[stage.index].blocks[self.placement.groups[g].block] for copy in cluster.copies for g in copy]
+            return min(b.in_start for b in blocks), max(b.in_start + b.in_channels for b in blocks)
+        return cluster.c_start, cluster.c_stop
+
+    def _ring(self, number: int, operand: int, core: int) -> Ring:
+        return self.ring_of[number, operand * 4096 + core]
+
+    # Local memory ------------------------------------------------------------------------------------------
+
+    def _take(self, core: int, size: int, label: str, fill_code: int | None = None, dtype: str = "int8") -> int:
+        address = self.cursor[core]
+        self.cursor[core] += -(-size // 8) * 8
+        self.blocks.append(Block(core, address, size, label, fill_code, dtype))
+        return address
+
+    def _layout_local(self) -> None:
+        self._arrivals()
+        for ring in self.rings.values():
+            ring.choose_depth(self.options.period_cycles or 1e18, self.options.slack_rows)
+            dtype = self.graph.types[ring.value].dtype
+            ring.address = self._take(ring.core, ring.size_bytes, f"ring {ring.value}", ring.fill, dtype)
+        for number in range(len(self.clusters)):
+            self.buffers.append(self._take_buffers(number))
+        size = self.hardware.core.local_memory.size_bytes
+        worst = max(range(len(self.cursor)), key=self.cursor.__getitem__)
+        if self.cursor[worst] > size:
+            raise CapacityError(
+                f"local memory of core {worst} (bytes)", self.cursor[worst], size, self.hardware.name,
+                "use a machine with more local memory per core, or more cores",
+            )  # fmt: skip
+
+    def _take_buffers(self, number: int) -> tuple[list[int], list[int], list[list[int]]]:
+        cluster = self.clusters[number]
+        stage = self.flow.stages[cluster.stage]
+        if stage.kind is Kind.GENERAL:
+            return [], [], []
+        width = max((t.x_stop - t.x_start for t in self.tasks[number]), default=1)
+        columns = cluster.c_stop - cluster.c_start
+        name = self.graph.nodes[stage.node].name
+        sums = columns * width * self.sum_bytes[stage.node]
+        out_bytes = columns * width * self.graph.types[stage.output].itemsize_bytes
+        has_sums = stage.kind in (Kind.MATRIX, Kind.MEAN)
+        own = [self._take(cluster.core, sums, f"sums {name}") for _ in range(BUFFERS if has_sums else 0)]
+        outs = [self._take(cluster.core, out_bytes, f"output {name}") for _ in range(BUFFERS)]
+        remote = [[self._take(core, sums, f"sums {name}") for _ in range(BUFFERS)] for core, _ in cluster.peers]
+        if cluster.peers:
+            own += [self._take(cluster.core, sums, f"partial {name}") for _ in cluster.peers for _ in range(BUFFERS)]
+        return own, outs, remote
+
+    # Compute instructions ----------------------------------------------------------------------------------
+
+    def _emit_tasks(self) -> None:
+        self.heads: list[list[list[int]]] = []  # per cluster and task: rows that wait for inputs, by core
+        self.tails: list[list[int]] = []  # per cluster and task: the row that is done last
+        for number, cluster in enumerate(self.clusters):
+            stage = self.flow.stages[cluster.stage]
+            emit = {
+                Kind.MATRIX: self._emit_matrix, Kind.POOL: self._emit_pool, Kind.VECTOR: self._emit_vector,
+                Kind.MEAN: self._emit_mean, Kind.GENERAL: self._emit_general,
+            }[stage.kind]  # fmt: skip
+            heads: list[list[int]] = []
+            tails: list[int] = []
+            for index, task in enumerate(self.tasks[number]):
+                head, tail = emit(number, cluster, stage, index, task)
+                heads.append(head)
+                tails.append(tail)
+            self.heads.append(heads)
+            self.tails.append(tails)
+
+    def _emit_matrix(self, number: int, cluster: Cluster, stage: Stage, index: int, task: Task) -> tuple[list[int], int]:
+        sums, outs, remote = self.buffers[number]
+        width, columns = task.x_stop - task.x_start, cluster.c_stop - cluster.c_start
+        parity, item = index % BUFFERS, self.graph.types[stage.output].itemsize_bytes
+        head, mvms = self._emit_products(number, cluster.core, cluster.copies, cluster, stage, task, sums[parity])
+        heads, complete = [head], mvms
+        for p, (core, copies) in enumerate(cluster.peers):
+            peer_head, peer_mvms = self._emit_products(number, core, copies, cluster, stage, task, remote[p][parity], is_peer=True)
+            heads.append(peer_head)
+            landing = sums[BUFFERS * (p + 1) + parity]
+            complete = [self._emit_partial(cluster, stage, task, core, peer_mvms, remote[p][parity], landing, sums[parity], complete)]
+        tail = self.emitted.add(
+            cluster.core, task.end, OPCODES["finish"], stage.node, list(complete), dst=outs[parity], src1=sums[parity],
+            dst_step=columns * item, src1_step=columns * self.sum_bytes[stage.node], length=columns, count=width, arg=cluster.c_start,
+        )  # fmt: skip
+        return heads, tail
+
+    def _emit_products(
+        self, number: int, core: int, copies: Sequence[Sequence[int]], cluster: Cluster, stage: Stage, task: Task, sums: int,
+        *, is_peer: bool = False,
+    ) -> tuple[int, list[int]]:  # fmt: skip
+        """`preset` and the `mvm`s of one core."""
+        width, columns, unit = task.x_stop - task.x_start, cluster.c_stop - cluster.c_start, self.sum_bytes[stage.node]
+        ring = self._ring(number, 0, core)
+        head = self.emitted.add(
+            core, task.start, OPCODES["preset"], -1 if is_peer else stage.node, [], dst=sums, dst_step=columns * unit,
+            length=columns, count=width, arg=cluster.c_start, src2=unit,
+        )  # fmt: skip
+        share = -(-width // max(len(copies), 1))
+        mvms: list[int] = []
+        unfolded = self.unfolded[stage.index]
+        for c, groups in enumerate(copies):
+            low, high = task.x_start + c * share, min(task.x_start + (c + 1) * share, task.x_stop)
+            if low >= high:
+                break
+            for g in groups:
+                group = self.placement.groups[g]
+                block = unfolded.blocks[group.block]
+                base, pattern = self._gather(ring, stage, block.in_start - ring.c_start, block.in_channels, block.bands[group.band], task.row, low)
+                offset = block.out_start + group.column_start - cluster.c_start
+                mvms.append(self.emitted.add(
+                    core, task.start, OPCODES["mvm"], stage.node, [head],
+                    dst=sums + ((low - task.x_start) * columns + offset) * unit, dst_step=columns * unit,
+                    src1=base, src1_step=stage.window.stride[1] * ring.vector_bytes, pattern=pattern,
+                    length=group.column_stop - group.column_start, count=high - low, arg=g,
+                ))  # fmt: skip
+        return head, mvms
+
+    def _gather(self, ring: Ring, stage: Stage, shift: int, channels: int, band: Any, row: int, x: int) -> tuple[int, int]:
+        """Address and gather pattern of a band's input for the window at (row, x)."""
+        window = stage.window
+        y0, image_rows = origin_row(stage, ring.n_rows, row), ring.n_rows // stage.inputs[0].shape.images
+        image = y0[1]
+        x0 = x * window.stride[1] - window.padding[1]
+        segments: list[tuple[int, int]] = []
+        for ky, kx, channel, n in band_segments(stage, channels, band):
+            y = y0[0] + ky * window.dilation[0]
+            source_row = image * image_rows + y if 0 <= y < image_rows else -1
+            offset = ring.offset(source_row, x0 + kx * window.dilation[1]) + (shift + channel) * ring.item_bytes
+            segments.append((offset, n * ring.item_bytes))
+        return ring.address, self._pattern(tuple(segments))
+
+    def _pattern(self, segments: tuple[tuple[int, int], ...]) -> int:
+        return self.patterns.setdefault(segments, len(self.patterns))
+
+    def _emit_partial(
+        self, cluster: Cluster, stage: Stage, task: Task, core: int, mvms: list[int], source: int, landing: int, sums: int, before: list[int],
+    ) -> int:  # fmt: skip
+        """Sends a peer's sums to the cluster and adds them there."""
+        columns, width, unit = cluster.c_stop - cluster.c_start, task.x_stop - task.x_start, self.sum_bytes[stage.node]
+        size = columns * width * unit
+        send = self.emitted.add(core, task.end, OPCODES["send"], stage.node, list(mvms), src1=source, length=size)
+        receive = self.emitted.add(cluster.core, task.end, OPCODES["receive"], stage.node, [], dst=landing, length=size)
+        self._pair(send, receive)
+        return self.emitted.add(
+            cluster.core, task.end, OPCODES["add_partial"], stage.node, [receive, *before], dst=sums, src1=landing, src2=sums,
+            dst_step=columns * unit, src1_step=columns * unit, length=columns, count=width,
+        )  # fmt: skip
+
+    def _pair(self, send: int, receive: int) -> None:
+        self.emitted.partner[send], self.emitted.partner[receive] = receive, send
+
+    def _emit_pool(self, number: int, cluster: Cluster, stage: Stage, index: int, task: Task) -> tuple[list[int], int]:
+        ring, window = self._ring(number, 0, cluster.core), stage.window
+        columns, item = cluster.c_stop - cluster.c_start, self.graph.types[stage.output].itemsize_bytes
+        (y0, image), image_rows = origin_row(stage, ring.n_rows, task.row), ring.n_rows // stage.inputs[0].shape.images
+        shift = (cluster.c_start - ring.c_start) * ring.item_bytes
+        out = self.buffers[number][1][index % BUFFERS]
+        rows = [y0 + ky * window.dilation[0] for ky in range(window.kernel[0])]
+        inside = [image * image_rows + y if 0 <= y < image_rows else -1 for y in rows]
+        made: list[int] = []
+        for start, stop, counted in self._pool_runs(stage, task):
+            x0 = start * window.stride[1] - window.padding[1]
+            segments = tuple(
+                (ring.offset(y, x0 + kx * window.dilation[1]) + shift, columns * ring.item_bytes)
+                for y in inside for kx in range(window.kernel[1])
+            )  # fmt: skip
+            made.append(self.emitted.add(
+                cluster.core, task.start, OPCODES["pool"], stage.node, [], dst=out + (start - task.x_start) * columns * item,
+                dst_step=columns * item, src1=ring.address, src1_step=window.stride[1] * ring.vector_bytes,
+                pattern=self._pattern(segments), length=columns, count=stop - start, arg=cluster.c_start, src2=counted,
+            ))  # fmt: skip
+            if len(made) > 1:
+                self.emitted.deps[made[-1]].append(made[-2])
+        return [made[0]], made[-1]
+
+    def _pool_runs(self, stage: Stage, task: Task) -> list[tuple[int, int, int]]:
+        """Runs of windows that average over the same number of elements: (first, one past the last, elements)."""
+        counts = pool_counts(self.graph, stage, task.row)
+        runs: list[list[int]] = []
+        for x in range(task.x_start, task.x_stop):
+            if runs and runs[-1][2] == counts[x]:
+                runs[-1][1] = x + 1
+            else:
+                runs.append([x, x + 1, counts[x]])
+        return [(a, b, n) for a, b, n in runs]
+
+    def _emit_vector(self, number: int, cluster: Cluster, stage: Stage, index: int, task: Task) -> tuple[list[int], int]:
+        columns, item = cluster.c_stop - cluster.c_start, self.graph.types[stage.output].itemsize_bytes
+        addresses: list[int] = []
+        steps: list[int] = []
+        for operand, source in enumerate(stage.inputs):
+            ring = self._ring(number, operand, cluster.core)
+            row, x = (0, 0) if source.is_broadcast else (task.row, task.x_start)
+            addresses.append(ring.address + ring.offset(row, x) + (cluster.c_start - ring.c_start) * ring.item_bytes)
+            steps.append(0 if source.is_broadcast else ring.vector_bytes)
+        two = len(addresses) > 1
+        tail = self.emitted.add(
+            cluster.core, task.start, OPCODES["vector"], stage.node, [], dst=self.buffers[number][1][index % BUFFERS],
+            dst_step=columns * item, src1=addresses[0], src1_step=steps[0], src2=addresses[1] if two else -1,
+            src2_step=steps[1] if two else 0, length=columns, count=task.x_stop - task.x_start, arg=cluster.c_start,
+        )  # fmt: skip
+        return [tail], tail
+
+    def _emit_mean(self, number: int, cluster: Cluster, stage: Stage, index: int, task: Task) -> tuple[list[int], int]:
+        sums, outs, _ = self.buffers[number]
+        columns, unit = cluster.c_stop - cluster.c_start, self.sum_bytes[stage.node]
+        ring = self._ring(number, 0, cluster.core)
+        heads: list[int] = []
+        deps: list[int] = []
+        if index == 0:
+            preset = self.emitted.add(
+                cluster.core, task.start, OPCODES["preset"], -1, [], dst=sums[0], dst_step=columns * unit, length=columns, src2=unit
+            )
+            heads.append(preset)
+            deps.append(preset)
+        add = self.emitted.add(
+            cluster.core, task.start, OPCODES["accumulate"], stage.node, deps, dst=sums[0],
+            src1=ring.address + ring.offset(task.row, 0) + (cluster.c_start - ring.c_start) * ring.item_bytes,
+            src1_step=ring.vector_bytes, length=columns, count=stage.inputs[0].shape.width, arg=cluster.c_start,
+        )  # fmt: skip
+        heads.append(add)
+        if task.makes is None:
+            return heads, add
+        tail = self.emitted.add(
+            cluster.core, task.end, OPCODES["finish"], stage.node, [add], dst=outs[0], src1=sums[0], dst_step=columns * self.graph.types[stage.output].itemsize_bytes,
+            src1_step=columns * unit, length=columns, arg=cluster.c_start,
+        )  # fmt: skip
+        return heads, tail
+
+    def _emit_general(self, number: int, cluster: Cluster, stage: Stage, index: int, task: Task) -> tuple[list[int], int]:
+        moved, operations = self._general_work(number, stage)
+        node = self.graph.nodes[stage.node]
+        made = sum(t.size_bytes for t in self.graph.output_types(node)) / len(self.of_stage[stage.index])
+        blocks = max(1, min(int(moved // 4096), 64))
+        part = self.of_stage[stage.index].index(number)
+        last = part == len(self.of_stage[stage.index]) - 1
+        row = self.emitted.add(
+            cluster.core, task.start + 1e-6 * part, OPCODES["general"], stage.node, [], src1=int((moved - made) / blocks), dst=int(made / blocks),
+            length=max(1, int(operations / blocks)), count=blocks, arg=part, src2=int(last),
+        )  # fmt: skip
+        return [row], row
+
+    # Transfers ---------------------------------------------------------------------------------------------
+
+    def _arrivals(self) -> None:
+        """Place in the order at which each row of each ring first arrives; collects who feeds what."""
+        self.readers_of: dict[str, list[tuple[Ring, Any]]] = defaultdict(list)
+        for ring in self.rings.values():
+            for piece in self.flow.sources(ring.value):
+                low, high = max(piece.dst, ring.c_start), min(piece.dst + piece.n, ring.c_stop)
+                if low >= high:
+                    continue
+                self.readers_of[piece.source].append((ring, piece))
+                if self._is_outside(piece.source):
+                    for row in ring.needed():
+                        ring.arrival[row] = min(ring.arrival[row], self._load_key(ring, row, piece.source))
+        for number, line in enumerate(self.tasks):
+            output = self.flow.stages[self.clusters[number].stage].output
+            for ring, _ in self.readers_of.get(output, ()):
+                for task in line:
+                    if task.makes is not None:
+                        row = task.makes[1]
+                        ring.arrival[row] = min(ring.arrival[row], task.end)
+
+    def _load_key(self, ring: Ring, row: int, source: str) -> float:
+        stage = self.stage_of.get(source)
+        known = 0.0
+        if stage is not None:
+            known = max(self.tasks[n][-1].end for n in self.of_stage[stage.index])
+        first = min(ring.first_use[row:]) if row + 1 < ring.n_rows else ring.first_use[row]
+        return max(known, min(first, ring.first_use[row]) - self.options.lead_cycles) + 1e-9 * row
+
+    def _emit_transfers(self) -> None:
+        self.arrived: dict[int, list[list[int]]] = {id(ring): [[] for _ in range(ring.n_rows)] for ring in self.rings.values()}
+        self.reads_of_output: list[list[list[int]]] = [[[] for _ in line] for line in self.tasks]
+        self.stores: dict[str, list[int]] = defaultdict(list)
+        for number, line in enumerate(self.tasks):
+            stage = self.flow.stages[self.clusters[number].stage]
+            if stage.kind is Kind.GENERAL:
+                continue
+            for index, task in enumerate(line):
+                if task.makes is not None:
+                    self._emit_result(number, stage, index, task)
+        for source, readers in self.readers_of.items():
+            if self._is_outside(source):
+                for ring, piece in readers:
+                    self._emit_loads(source, ring, piece)
+
+    def _emit_result(self, number: int, stage: Stage, index: int, task: Task) -> None:
+        """Hands the result of a task to everything that wants it."""
+        assert task.makes is not None
+        row = task.makes[1]
+        for ring, piece in self.readers_of.get(stage.output, ()):
+            if ring.first_use[row] < 1e300:
+                self._emit_move(number, stage, index, task, ring, piece, row)
+        if stage.output in self.in_memory:
+            self._emit_store(number, stage, index, task, row)
+
+    def _overlap(self, cluster: Cluster, task: Task, ring: Ring, piece: Any) -> tuple[int, int, int, int] | None:
+        """Columns and source channels that a ring wants of a task's result."""
+        x_start, x_stop = max(task.x_start, ring.x_start), min(task.x_stop, ring.x_stop)
+        shift = piece.dst - piece.src
+        c_start = max(cluster.c_start, piece.src, ring.c_start - shift)
+        c_stop = min(cluster.c_stop, piece.src + piece.n, ring.c_stop - shift)
+        return (x_start, x_stop, c_start, c_stop) if x_start < x_stop and c_start < c_stop else None
+
+    def _emit_move(self, number: int, stage: Stage, index: int, task: Task, ring: Ring, piece: Any, row: int) -> None:
+        cluster = self.clusters[number]
+        overlap = self._overlap(cluster, task, ring, piece)
+        if overlap is None:
+            return
+        x_start, x_stop, c_start, c_stop = overlap
+        item, columns = ring.item_bytes, cluster.c_stop - cluster.c_start
+        out = self.buffers[number][1][index % BUFFERS] + ((x_start - task.x_start) * columns + c_start - cluster.c_start) * item
+        land = ring.address + ring.offset(row, x_start) + (c_start + piece.dst - piece.src - ring.c_start) * item
+        n, vectors = (c_stop - c_start) * item, x_stop - x_start
+        source_step, target_step = columns * item, ring.vector_bytes
+        if source_step == n == target_step:
+            n, vectors = n * vectors, 1
+        tail = self.tails[number][index]
+        if ring.core == cluster.core:
+            got = self.emitted.add(
+                ring.core, task.end, OPCODES["copy"], stage.node, [tail], dst=land, src1=out, dst_step=target_step,
+                src1_step=source_step, length=n, count=vectors,
+            )  # fmt: skip
+            self.reads_of_output[number][index].append(got)
+        else:
+            send = self.emitted.add(
+                cluster.core, task.end, OPCODES["send"], stage.node, [tail], src1=out, src1_step=source_step, length=n, count=vectors
+            )
+            got = self.emitted.add(
+                ring.core, task.end, OPCODES["receive"], stage.node, [], dst=land, dst_step=target_step, length=n, count=vectors
+            )
+            self._pair(send, got)
+            self.reads_of_output[number][index].append(send)
+        self._overwrite(ring, row, got)
+        self.arrived[id(ring)][row].append(got)
+
+    def _overwrite(self, ring: Ring, row: int, writer: int) -> None:
+        """A write into a slot waits for the readers of what was there."""
+        before = ring.before(row)
+        if before is None:
+            return
+        row_before, samples_back = before
+        edges = self.emitted.deps if samples_back == 0 else self.emitted.back
+        for cluster, index in ring.readers[row_before].items():
+            edges[writer].append(self._reader_tail(ring, cluster, index))
+
+    def _reader_tail(self, ring: Ring, cluster: int, index: int) -> int:
+        return self.tails[cluster][index]
+
+    def _emit_store(self, number: int, stage: Stage, index: int, task: Task, row: int) -> None:
+        cluster, shape = self.clusters[number], stage.shape
+        item, columns = self.graph.types[stage.output].itemsize_bytes, cluster.c_stop - cluster.c_start
+        n, vectors = columns * item, task.x_stop - task.x_start
+        step = shape.channels * item
+        target = ((row * shape.width + task.x_start) * shape.channels + cluster.c_start) * item
+        if step == n:
+            n, vectors = n * vectors, 1
+        store = self.emitted.add(
+            cluster.core, task.end, OPCODES["store"], stage.node, [self.tails[number][index]], dst=target, dst_step=step,
+            src1=self.buffers[number][1][index % BUFFERS], src1_step=columns * item, length=n, count=vectors,
+            arg=self.region_index[stage.output],
+        )  # fmt: skip
+        self.reads_of_output[number][index].append(store)
+        self.stores[stage.output].append(store)
+
+    def _emit_loads(self, source: str, ring: Ring, piece: Any) -> None:
+        shape = self.flow.shapes[source]
+        item = ring.item_bytes
+        shift = piece.dst - piece.src
+        c_start, c_stop = max(piece.src, ring.c_start - shift), min(piece.src + piece.n, ring.c_stop - shift)
+        x_start, x_stop = max(ring.x_start, 0), min(ring.x_stop, shape.width)
+        makers = [self.tails[n][-1] for n in self.of_stage[self.stage_of[source].index]] if source in self.stage_of else []
+        for row in ring.needed():
+            n, vectors = (c_stop - c_start) * item, x_stop - x_start
+            step = shape.channels * item
+            if step == n == ring.vector_bytes:
+                n, vectors = n * vectors, 1
+            load = self.emitted.add(
+                ring.core, self._load_key(ring, row, source), OPCODES["load"], -1, list(makers),
+                dst=ring.address + ring.offset(row, x_start) + (c_start + shift - ring.c_start) * item, dst_step=ring.vector_bytes,
+                src1=((row * shape.width + x_start) * shape.channels + c_start) * item, src1_step=step,
+                length=n, count=vectors, arg=self.region_index[source],
+            )  # fmt: skip
+            self._overwrite(ring, row, load)
+            self.arrived[id(ring)][row].append(load)
+
+    # Dependencies between tasks ----------------------------------------------------------------------------
+
+    def _link_tasks(self) -> None:
+        for number, cluster in enumerate(self.clusters):
+            stage = self.flow.stages[cluster.stage]
+            if stage.kind is Kind.GENERAL:
+                self._link_general(number, stage)
+                continue
+            self._link_inputs(number, cluster, stage)
+            self._link_buffers(number, stage)
+
+    def _link_general(self, number: int, stage: Stage) -> None:
+        (head,) = self.heads[number][0]
+        for operand in stage.inputs:
+            for piece in self.flow.sources(operand.value):
+                maker = self.stage_of.get(piece.source)
+                if maker is None:
+                    continue
+                if maker.kind is Kind.GENERAL:
+                    self.emitted.deps[head] += [self.tails[n][-1] for n in self.of_stage[maker.index]]
+                else:
+                    self.emitted.deps[head] += self.stores[piece.source]
+        parts = self.of_stage[stage.index]
+        if number == parts[-1]:
+            # The last part completes the node: it waits for the others.
+            self.emitted.deps[head] += [self.tails[n][-1] for n in parts[:-1]]
+
+    def _link_inputs(self, number: int, cluster: Cluster, stage: Stage) -> None:
+        """Heads wait for rows that arrived since the task before, and for that task's head."""
+        cores = [cluster.core, *(core for core, _ in cluster.peers)]
+        known = [[-1] * len(stage.inputs) for _ in cores]
+        for index, task in enumerate(self.tasks[number]):
+            heads = self.heads[number][index]
+            for place, core in enumerate(cores):
+                head = heads[place] if stage.kind is Kind.MATRIX else heads[-1]
+                if index:
+                    before = self.heads[number][index - 1]
+                    self.emitted.deps[head].append(before[place] if stage.kind is Kind.MATRIX else self.tails[number][index - 1])
+                for operand in range(len(stage.inputs)):
+                    ring = self._ring(number, operand, core)
+                    first, last = self._rows_read(stage, operand, task)
+                    for row in range(max(first, known[place][operand] + 1), last + 1):
+                        self.emitted.deps[head] += self.arrived[id(ring)][row]
+                    known[place][operand] = max(known[place][operand], last)
+
+    def _link_buffers(self, number: int, stage: Stage) -> None:
+        """A buffer is written again only after its last reader is done, in this sample or the one before."""
+        line = self.tasks[number]
+        for index in range(len(line)):
+            earlier = index - BUFFERS
+            back = earlier < 0
+            if back:
+                earlier = len(line) - 1 - ((len(line) - 1 - index) % BUFFERS)
+            edges = self.emitted.back if back else self.emitted.deps
+            if stage.kind is Kind.MEAN:
+                if index == 0:
+                    self.emitted.back[self.heads[number][0][0]].append(self.tails[number][-1])
+                    self.emitted.back[self.tails[number][-1]] += self.reads_of_output[number][-1]
+                continue
+            if stage.kind is Kind.MATRIX:
+                for head in self.heads[number][index]:
+                    edges[head].append(self.tails[number][earlier])
+                edges[self.tails[number][index]] += self.reads_of_output[number][earlier]
+            else:
+                edges[self.heads[number][index][0]] += self.reads_of_output[number][earlier]
+
+    # Assembly ----------------------------------------------------------------------------------------------
+
+    def _assemble(self) -> Program:
+        e, period = self.emitted, self.options.period_cycles
+        key = np.array(e.key)
+        stage = np.floor(key / period).astype(np.int64) if period else np.zeros(key.size, np.int64)
+        place = key - stage * period if period else key
+        core = np.array(e.core, np.int64)
+        order = np.lexsort((np.arange(key.size), place, core))
+        number = np.empty(key.size, np.int64)
+        number[order] = np.arange(key.size)
+        table = np.array(e.fields, np.int64).reshape(-1, 12)[order]
+        rows = np.zeros(key.size, ROW)
+        names = ("opcode", "node", "dst", "src1", "src2", "dst_step", "src1_step", "src2_step", "length", "count", "arg", "pattern")
+        for column, name in enumerate(names):
+            rows[name] = table[:, column]
+        rows["stage"], rows["processor"] = stage[order], core[order]
+        deps = [[int(number[d]) for d in e.deps[i]] + [int(number[d]) for d in e.back[i]] for i in order]
+        distances = [[0] * len(e.deps[i]) + [1] * len(e.back[i]) for i in order]
+        dep_ptr, dep_row = ragged(deps)
+        partner = np.array(e.partner, np.int64)[order]
+        partner = np.where(partner >= 0, number[partner], -1).astype(np.int32)
+        segments = list(self.patterns)
+        pattern_ptr, pattern_offset = ragged([[o for o, _ in s] for s in segments])
+        groups, matrices = self._weights()
+        return Program(
+            name=self.graph.name, target="crossbar", mode=self.options.mode, samples=self.options.samples, hardware=self.hardware,
+            graph=self.graph, rows=rows, stream_ptr=np.searchsorted(core[order], np.arange(self.hardware.total_cores + 1)),
+            partner=partner, dep_ptr=dep_ptr, dep_row=dep_row, dep_distance=ragged(distances)[1],
+            pattern_ptr=pattern_ptr, pattern_offset=pattern_offset, pattern_length=ragged([[n for _, n in s] for s in segments])[1],
+            groups=groups, matrices=matrices, regions=tuple(self.regions.values()), blocks=tuple(self.blocks),
+        )  # fmt: skip
+
+    def _weights(self) -> tuple[Groups, tuple[Matrix, ...]]:
+        owner: dict[str, Stage] = {}
+        for stage in self.flow.stages:
+            if stage.kind is Kind.MATRIX:
+                owner.setdefault(self.graph.nodes[stage.node].inputs[1], stage)
+        index: dict[tuple[str, int], int] = {}
+        matrices: list[Matrix] = []
+        for key, stage in owner.items():
+            for b, block in enumerate(self.unfolded[stage.index].blocks):
+                index[key, b] = len(matrices)
+                matrices.append(Matrix(key, matrix_of(stage, self.graph, block)))
+        fields: list[tuple[int, ...]] = []
+        for group in self.placement.groups:
+            band = self.unfolded[owner[group.key].index].blocks[group.block].bands[group.band]
+            fields.append((
+                group.core, group.crossbars, index[group.key, group.block], band.start, band.stop, group.column_start, group.column_stop,
+            ))  # fmt: skip
+        columns = np.array(fields, np.int32).reshape(-1, 7).T
+        return Groups(*(np.ascontiguousarray(c) for c in columns)), tuple(matrices)
+
+
+# -- geometry -------------------------------------------------------------------------------------------------------
+
+
+def origin_row(stage: Stage, n_rows: int, row: int) -> tuple[int, int]:
+    """First input row of an output row's window, counted within its image, and the image."""
+    images = stage.inputs[0].shape.images
+    out_rows = stage.shape.rows // images
+    image, y = divmod(row, out_rows)
+    return y * stage.window.stride[0] - stage.window.padding[0], image
+
+
+def input_rows(stage: Stage, n_rows: int, images: int, row: int) -> tuple[int, int]:
+    """First and last existing input row that an output row needs; the first above the last if there is none."""
+    if stage.kind in (Kind.VECTOR, Kind.GENERAL):
+        return row, row
+    if stage.kind is Kind.MEAN:
+        return 0, n_rows - 1
+    y, image = origin_row(stage, n_rows, row)
+    per_image = n_rows // images
+    last = min(y + stage.window.reach(0) - 1, per_image - 1)
+    return image * per_image + max(y, 0), image * per_image + last
+
+
+def input_columns(stage: Stage, width: int, x_start: int, x_stop: int) -> tuple[int, int]:
+    """Input columns, padding included, that a range of output vectors needs."""
+    if stage.kind in (Kind.VECTOR, Kind.GENERAL, Kind.MEAN):
+        return x_start, x_stop
+    first = x_start * stage.window.stride[1] - stage.window.padding[1]
+    return first, (x_stop - 1) * stage.window.stride[1] - stage.window.padding[1] + stage.window.reach(1)
+
+
+def pool_counts(graph: Graph, stage: Stage, row: int) -> list[int]:
+    """Elements that an average counts for each window of a row; 0 for a maximum."""
+    node = graph.nodes[stage.node]
+    if node.op != "AveragePool":
+        return [0] * stage.shape.width
+    spatial = graph.types[node.inputs[0]].shape[2:]
+    counts = np.asarray(average_counts(full_attributes(node), spatial))
+    per_image = stage.shape.rows // stage.inputs[0].shape.images
+    table = np.broadcast_to(counts, graph.types[node.outputs[0]].shape[2:]).reshape(-1, stage.shape.width)
+    return [int(n) for n in table[row % per_image % table.shape[0]]]
+
+
+def sum_bytes(graph: Graph, node_index: int) -> int:
+    """Bytes of a partial sum of a node: 4 where 32 bits hold any sum, else 8."""
+    types = [t for t in graph.input_types(graph.nodes[node_index])[:2] if t is not None]
+    return 4 if sum(8 * t.itemsize_bytes for t in types if t.quant is not None) <= 16 else 8
+
+
+def general_operations(graph: Graph, node_index: int) -> float:
+    """Element operations of a node on a vector unit: multiply-accumulates, or its work per output element."""
+    node = graph.nodes[node_index]
+    row = op_of(node)
+    outputs = graph.output_types(node)
+    macs = row.macs(full_attributes(node), graph.input_types(node), outputs)
+    return float(max(macs, sum(t.size for t in outputs) * max(row.work, 1.0)))
+
+
+__all__ = ["InternalError", "Lowering", "Options"]

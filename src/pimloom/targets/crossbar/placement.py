@@ -1,0 +1,392 @@
+"""Placement: copies of layers become array groups on cores, and every stage becomes clusters.
+
+A cluster is what one core computes of one stage: some rows, a range of vectors, a range of channels. A copy of a layer that
+is larger than a core is cut into shards by columns (each core then finishes its own channels); if even one
+column of crossbars is larger than a core, its rows are spread over several cores, whose partial sums are added at the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import final
+
+from pimloom.errors import CapacityError
+from pimloom.hardware import Hardware
+from pimloom.mapping.replicate import grid
+from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
+from pimloom.targets.crossbar.unfold import Unfolded
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An array group.
+
+    Attributes:
+        core: where it sits.
+        key: the matrix it belongs to: (weight name, block).
+        block: index of the block in its unfolding.
+        band: index of the band of rows.
+        column_start: first column of the block.
+        column_stop: one past the last.
+        crossbars: arrays.
+    """
+
+    core: int
+    key: str
+    block: int
+    band: int
+    column_start: int
+    column_stop: int
+    crossbars: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The part of a copy that one core (or, if `pieces` > 1, a row of cores) holds.
+
+    Attributes:
+        units: (block, first tile, one past the last tile).
+        out_start: first output channel.
+        out_stop: one past the last.
+        pieces: per core, the (block, band) pairs it holds.
+        sizes: crossbars per piece.
+    """
+
+    units: tuple[tuple[int, int, int], ...]
+    out_start: int
+    out_stop: int
+    pieces: tuple[tuple[tuple[int, int], ...], ...]
+    sizes: tuple[int, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What one core computes of one stage.
+
+    Attributes:
+        stage: index of the stage.
+        core: where.
+        row_class: (r, n): output rows y with y % n == r.
+        x_start: first output vector of a row.
+        x_stop: one past the last.
+        c_start: first output channel.
+        c_stop: one past the last.
+        copies: groups of each copy, which share the vectors of a row among them.
+        peers: groups on other cores whose partial sums are added here: (core, groups of each copy).
+    """
+
+    stage: int
+    core: int
+    row_class: tuple[int, int]
+    x_start: int
+    x_stop: int
+    c_start: int
+    c_stop: int
+    copies: tuple[tuple[int, ...], ...] = ()
+    peers: tuple[tuple[int, tuple[tuple[int, ...], ...]], ...] = ()
+
+    def rows(self, n_rows: int) -> range:
+        """Output rows of the cluster."""
+        return range(self.row_class[0], n_rows, self.row_class[1])
+
+
+@final
+@dataclass(slots=True)
+class Placement:
+    """Groups and clusters of a whole network.
+
+    Attributes:
+        groups: all array groups.
+        clusters: per stage.
+        copies: per stage, 0 where it has no weights.
+    """
+
+    groups: list[Group] = field(default_factory=list[Group])
+    clusters: list[list[Cluster]] = field(default_factory=list[list[Cluster]])
+    copies: list[int] = field(default_factory=list[int])
+
+
+def shards_of(unfolded: Unfolded, core_crossbars: int) -> tuple[Shard, ...]:
+    """Cuts a copy by columns into as few shards as fit cores, of even size."""
+    units = [(b, t, len(block.bands)) for b, block in enumerate(unfolded.blocks) for t in range(block.n_tiles)]
+    tallest = max(size for _, _, size in units)
+    if tallest > core_crossbars:
+        return tuple(_tall_shard(unfolded, b, t, core_crossbars) for b, t, _ in units)
+    total = sum(size for _, _, size in units)
+    count = -(-total // (core_crossbars // tallest * tallest))
+    shards: list[list[tuple[int, int, int]]] = [[]]
+    filled = 0
+    for unit in units:
+        full = sum(u[2] for u in shards[-1]) + unit[2] > core_crossbars
+        if shards[-1] and (full or filled >= len(shards) * total / count):
+            shards.append([])
+        shards[-1].append(unit)
+        filled += unit[2]
+    return tuple(_flat_shard(unfolded, shard) for shard in shards)
+
+
+def _columns(unfolded: Unfolded, block: int, start: int, stop: int) -> tuple[int, int]:
+    per_tile, shape = unfolded.columns_per_tile, unfolded.blocks[block]
+    return start * per_tile, min(stop * per_tile, shape.out_channels)
+
+
+def _flat_shard(unfolded: Unfolded, units: Sequence[tuple[int, int, int]]) -> Shard:
+    runs: list[list[int]] = []
+    for block, tile, _ in units:
+        if runs and runs[-1][0] == block and runs[-1][2] == tile:
+            runs[-1][2] = tile + 1
+        else:
+            runs.append([block, tile, tile + 1])
+    first, last = runs[0], runs[-1]
+    out_start = unfolded.blocks[first[0]].out_start + _columns(unfolded, first[0], first[1], first[2])[0]
+    out_stop = unfolded.blocks[last[0]].out_start + _columns(unfolded, last[0], last[1], last[2])[1]
+    bands = tuple((block, band) for block, _, _ in runs for band in range(len(unfolded.blocks[block].bands)))
+    return Shard(tuple((r[0], r[1], r[2]) for r in runs), out_start, out_stop, (bands,), (sum(u[2] for u in units),))
+
+
+def _tall_shard(unfolded: Unfolded, block: int, tile: int, core_crossbars: int) -> Shard:
+    shape = unfolded.blocks[block]
+    count = -(-len(shape.bands) // core_crossbars)
+    cuts = [len(shape.bands) * i // count for i in range(count + 1)]
+    pieces = tuple(tuple((block, band) for band in range(a, b)) for a, b in zip(cuts, cuts[1:], strict=False))
+    low, high = _columns(unfolded, block, tile, tile + 1)
+    return Shard(((block, tile, tile + 1),), shape.out_start + low, shape.out_start + high, pieces, tuple(len(p) for p in pieces))
+
+
+@final
+class CorePool:
+    """Free crossbars and load of every core, in snake order so that neighbours in the list are neighbours on the chip."""
+
+    def __init__(self, hardware: Hardware, *, by_load: bool) -> None:
+        """All cores empty; `by_load` places on the least loaded core instead of the next one."""
+        self._free = [hardware.core.crossbars] * (hardware.chips * hardware.chip.cores)
+        self._load = [0.0] * len(self._free)
+        self._by_load = by_load
+        self._order = _snake(hardware)
+        self._next = 0
+
+    def take(self, size: int, load: float) -> int | None:
+        """A core with `size` free crossbars, or None."""
+        if self._by_load:
+            fitting = [core for core in self._order if self._free[core] >= size]
+            if not fitting:
+                return None
+            return self._use(min(fitting, key=lambda core: self._load[core]), size, load)
+        for step in range(len(self._order)):
+            core = self._order[(self._next + step) % len(self._order)]
+            if self._free[core] >= size:
+                if step <= 1:
+                    self._next = (self._next + step) % len(self._order)
+                return self._use(core, size, load)
+        return None
+
+    def _use(self, core: int, size: int, load: float) -> int:
+        self._free[core] -= size
+        self._load[core] += load
+        return core
+
+    def least_loaded(self, count: int, load: float) -> list[int]:
+        """The `count` cores with least load, each charged with a share of `load`."""
+        cores = sorted(self._order, key=lambda core: self._load[core])[:count]
+        for core in cores:
+            self._load[core] += load / len(cores)
+        return cores
+
+    def add_load(self, core: int, load: float) -> None:
+        """Charges a core with work that takes no crossbars."""
+        self._load[core] += load
+
+
+def _snake(hardware: Hardware) -> list[int]:
+    cols, per_chip = hardware.chip.core_cols, hardware.chip.cores
+    order: list[int] = []
+    for chip in range(hardware.chips):
+        for row in range(hardware.chip.core_rows):
+            line = range(cols) if row % 2 == 0 else range(cols - 1, -1, -1)
+            order += [chip * per_chip + row * cols + col for col in line if row * cols + col < per_chip]
+    return order
+
+
+@final
+class Placer:
+    """Places all stages of a network, given how many copies each layer gets."""
+
+    def __init__(
+        self, flow: Dataflow, hardware: Hardware, unfolded: dict[int, Unfolded], copies: dict[int, int], load: dict[int, float],
+        *, by_load: bool,
+    ) -> None:  # fmt: skip
+        """Takes the stages, per MATRIX stage its unfolding, its copies, and the work of one copy (any unit)."""
+        self._flow, self._hardware, self._unfolded, self._copies, self._work = flow, hardware, unfolded, copies, load
+        self._pool = CorePool(hardware, by_load=by_load)
+        self._placed: dict[str, tuple[tuple[Shard, ...], list[list[list[tuple[int, tuple[int, ...]]]]]]] = {}
+        self.result = Placement()
+        self._by_value: dict[str, Stage] = {}
+
+    def place(self) -> Placement | None:
+        """The placement, or None if the copies do not fit core by core."""
+        for stage in self._flow.stages:
+            if stage.kind is Kind.MATRIX:
+                clusters = self._matrix(stage)
+                if clusters is None:
+                    return None
+            elif stage.kind is Kind.GENERAL:
+                clusters = self._general(stage)
+            else:
+                clusters = self._follow(stage)
+            self.result.clusters.append(clusters)
+            self.result.copies.append(self._copies.get(stage.index, 0))
+            self._by_value[stage.output] = stage
+        return self.result
+
+    # Layers with weights -----------------------------------------------------------------------------------
+
+    def _matrix(self, stage: Stage) -> list[Cluster] | None:
+        key = self._flow.graph.nodes[stage.node].inputs[1]
+        if key not in self._placed:
+            placed = self._place_copies(stage, key)
+            if placed is None:
+                return None
+            self._placed[key] = placed
+        shards, homes = self._placed[key]
+        clusters: list[Cluster] = []
+        for shard, copies in zip(shards, homes, strict=True):
+            clusters += self._clusters(stage, shard, copies)
+        return clusters
+
+    def _place_copies(
+        self, stage: Stage, key: str
+    ) -> tuple[tuple[Shard, ...], list[list[list[tuple[int, tuple[int, ...]]]]]] | None:
+        """Per shard, per copy, per piece: (core, groups)."""
+        unfolded = self._unfolded[stage.index]
+        shards = shards_of(unfolded, self._hardware.core.crossbars)
+        homes: list[list[list[tuple[int, tuple[int, ...]]]]] = []
+        for shard in shards:
+            copies: list[list[tuple[int, tuple[int, ...]]]] = []
+            for _ in range(self._copies[stage.index]):
+                copy: list[tuple[int, tuple[int, ...]]] = []
+                for piece, size in zip(shard.pieces, shard.sizes, strict=True):
+                    core = self._pool.take(size, self._work[stage.index] * len(piece))
+                    if core is None:
+                        return None
+                    copy.append((core, self._make_groups(unfolded, key, shard, piece, core)))
+                copies.append(copy)
+            homes.append(sorted(copies, key=lambda c: c[0][0]))
+        return shards, homes
+
+    def _make_groups(
+        self, unfolded: Unfolded, key: str, shard: Shard, piece: tuple[tuple[int, int], ...], core: int
+    ) -> tuple[int, ...]:
+        made: list[int] = []
+        for block, tile_start, tile_stop in shard.units:
+            low, high = _columns(unfolded, block, tile_start, tile_stop)
+            for owner, band in piece:
+                if owner == block:
+                    made.append(len(self.result.groups))
+                    self.result.groups.append(Group(core, key, block, band, low, high, tile_stop - tile_start))
+        return tuple(made)
+
+    def _clusters(self, stage: Stage, shard: Shard, copies: list[list[tuple[int, tuple[int, ...]]]]) -> list[Cluster]:
+        """Copies in a grid over rows and vectors; neighbours on one core make one cluster."""
+        shape = stage.shape
+        ry, rx = grid(shape.rows, shape.width, len(copies))
+        step = -(-shape.width // rx)
+        clusters: list[Cluster] = []
+        for q in range(ry * rx):
+            row, place = divmod(q, rx)
+            low, high = place * step, min((place + 1) * step, shape.width)
+            if low >= high:
+                continue
+            head, *others = copies[q]
+            made = Cluster(
+                stage.index, head[0], (row, ry), low, high, shard.out_start, shard.out_stop,
+                (head[1],), tuple((core, (groups,)) for core, groups in others),
+            )  # fmt: skip
+            last = clusters[-1] if clusters else None
+            if last and _joinable(last, made):
+                peers = tuple((core, (*mine, *theirs)) for (core, mine), (_, theirs) in zip(last.peers, made.peers, strict=True))
+                clusters[-1] = replace(last, x_stop=high, copies=last.copies + made.copies, peers=peers)
+            else:
+                clusters.append(made)
+        return clusters
+
+    # Stages without weights --------------------------------------------------------------------------------
+
+    def _general(self, stage: Stage) -> list[Cluster]:
+        out = self._flow.graph.types[self._flow.graph.nodes[stage.node].outputs[0]]
+        count = max(1, min(16, self._hardware.total_cores, out.size // 4096))
+        cores = self._pool.least_loaded(count, float(out.size))
+        return [Cluster(stage.index, core, (i, count), 0, 1, 0, 1) for i, core in enumerate(sorted(cores))]
+
+    def _follow(self, stage: Stage) -> list[Cluster]:
+        """Clusters where the first operand is made, with its cut scaled to the output."""
+        made: list[Cluster] = []
+        for piece in self._flow.sources(stage.inputs[0].value):
+            source = self._by_value.get(piece.source)
+            if source is None or source.kind is Kind.GENERAL:
+                return self._spread(stage)
+            for cluster in self.result.clusters[source.index]:
+                low, high = max(cluster.c_start, piece.src), min(cluster.c_stop, piece.src + piece.n)
+                if low < high:
+                    shift = piece.dst - piece.src
+                    made.append(_scaled(cluster, stage, source.shape.width, low + shift, high + shift))
+        if stage.kind is Kind.MEAN:
+            made = _one_per_channels(made)
+        elif stage.whole_vectors or not _covers(made, stage):
+            return self._spread(stage, [c.core for c in made])
+        return [c for c in made if c.x_start < c.x_stop and c.row_class[0] < stage.shape.rows]
+
+    def _spread(self, stage: Stage, cores: Sequence[int] = ()) -> list[Cluster]:
+        """Rows dealt to the given cores, or to some with little load."""
+        shape = stage.shape
+        if stage.kind is Kind.MEAN:
+            core = cores[0] if cores else self._pool.least_loaded(1, float(shape.channels))[0]
+            return [Cluster(stage.index, core, (0, 1), 0, shape.width, 0, shape.channels)]
+        homes = list(dict.fromkeys(cores))[: shape.rows]
+        if not homes:
+            work = shape.rows * shape.width * shape.channels
+            homes = self._pool.least_loaded(max(1, min(8, self._hardware.total_cores, shape.rows)), float(work))
+        return [
+            Cluster(stage.index, core, (i, len(homes)), 0, shape.width, 0, shape.channels) for i, core in enumerate(homes)
+        ]
+
+
+def _joinable(last: Cluster, made: Cluster) -> bool:
+    return (
+        last.core == made.core
+        and last.row_class == made.row_class
+        and last.x_stop == made.x_start
+        and [core for core, _ in last.peers] == [core for core, _ in made.peers]
+    )
+
+
+def _scaled(cluster: Cluster, stage: Stage, source_width: int, low: int, high: int) -> Cluster:
+    width = stage.shape.width
+    x_start = cluster.x_start * width // max(source_width, 1)
+    x_stop = width if cluster.x_stop == source_width else cluster.x_stop * width // max(source_width, 1)
+    return Cluster(stage.index, cluster.core, cluster.row_class, x_start, x_stop, low, high)
+
+
+def _one_per_channels(clusters: list[Cluster]) -> list[Cluster]:
+    chosen: dict[tuple[int, int], Cluster] = {}
+    for c in clusters:
+        chosen.setdefault((c.c_start, c.c_stop), replace(c, row_class=(0, 1), x_start=0, x_stop=1))
+    return list(chosen.values())
+
+
+def _covers(clusters: list[Cluster], stage: Stage) -> bool:
+    """Whether the clusters compute every output exactly once (row classes of different sources may not match)."""
+    area = sum(len(c.rows(stage.shape.rows)) * (c.x_stop - c.x_start) * (c.c_stop - c.c_start) for c in clusters)
+    return area == stage.shape.rows * stage.shape.width * stage.shape.channels
+
+
+def capacity_error(needed: int, hardware: Hardware) -> CapacityError:
+    """The network has more weights than the machine has crossbars."""
+    chips = -(-needed // (hardware.total_crossbars // hardware.chips))
+    return CapacityError(
+        "crossbars", needed, hardware.total_crossbars, hardware.name,
+        f"use at least {chips} chips (--chips {chips}), fewer weight bits, or a larger machine",
+    )  # fmt: skip

@@ -1,0 +1,149 @@
+"""Rings: the part of an operand that a core keeps in its local memory while it streams through.
+
+A ring holds `depth` rows; row y lies in slot `y % depth`, padding columns beside it, and one more slot holds nothing but padding
+for rows above and below the image. A row may overwrite a slot once the last reader of what was there is done.
+The depth is the smallest for which that never makes an earlier place in the global order wait for a later one.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+INFINITY = float("inf")
+
+
+@final
+@dataclass(slots=True)
+class Ring:
+    """An operand (or a channel range of it) in a core's local memory.
+
+    Attributes:
+        core: whose memory.
+        value: the operand.
+        fill: code of the padding.
+        item_bytes: bytes per element.
+        x_start: first column held, negative for padding.
+        x_stop: one past the last.
+        c_start: first channel held.
+        c_stop: one past the last.
+        n_rows: rows of the value.
+        first_use: per row, place in the order of its first reader; infinite if there is none.
+        last_use: per row, place of its last reader; minus infinite if there is none.
+        readers: per row, the last reading task of each cluster: cluster to task number.
+        occupants: per slot, the rows that use it, in order.
+        arrival: per row, place in the order of its first write.
+        span: most rows that one task reads.
+        depth: slots, chosen by `choose_depth`.
+        address: first byte.
+    """
+
+    core: int
+    value: str
+    fill: int
+    item_bytes: int
+    x_start: int
+    x_stop: int
+    c_start: int
+    c_stop: int
+    n_rows: int
+    first_use: list[float] = field(default_factory=list[float])
+    last_use: list[float] = field(default_factory=list[float])
+    readers: list[dict[int, int]] = field(default_factory=list[dict[int, int]])
+    arrival: list[float] = field(default_factory=list[float])
+    span: int = 1
+    depth: int = 0
+    address: int = 0
+    occupants: list[list[int]] = field(default_factory=list[list[int]])
+
+    def __post_init__(self) -> None:
+        """Starts without uses."""
+        self.first_use = [INFINITY] * self.n_rows
+        self.last_use = [-INFINITY] * self.n_rows
+        self.readers = [{} for _ in range(self.n_rows)]
+        self.arrival = [INFINITY] * self.n_rows
+
+    @property
+    def channels(self) -> int:
+        """Channels held."""
+        return self.c_stop - self.c_start
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of one vector."""
+        return self.channels * self.item_bytes
+
+    @property
+    def pitch(self) -> int:
+        """Bytes of one row."""
+        return (self.x_stop - self.x_start) * self.vector_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the ring with its slot of padding."""
+        return (self.depth + 1) * self.pitch
+
+    def note_reader(self, first: int, last: int, cluster: int, task: int, start: float, end: float) -> None:
+        """Registers that a task reads rows first..last between two places of the order."""
+        self.span = max(self.span, last - first + 1)
+        for row in range(first, last + 1):
+            self.first_use[row] = min(self.first_use[row], start)
+            self.last_use[row] = max(self.last_use[row], end)
+            self.readers[row][cluster] = max(self.readers[row].get(cluster, -1), task)
+
+    def needed(self) -> list[int]:
+        """Rows with a reader."""
+        return [row for row in range(self.n_rows) if self.first_use[row] < INFINITY]
+
+    def offset(self, row: int, x: int) -> int:
+        """Byte offset of a vector from the ring's address; rows outside the value lie in the slot of padding."""
+        slot = row % self.depth if 0 <= row < self.n_rows else self.depth
+        return slot * self.pitch + (x - self.x_start) * self.vector_bytes
+
+    def before(self, row: int) -> tuple[int, int] | None:
+        """What lies in the slot of a row before it: (row, samples back), or None in the first sample only."""
+        rows = self.occupants[row % self.depth]
+        place = bisect.bisect_left(rows, row)
+        if place:
+            return rows[place - 1], 0
+        return rows[-1], 1
+
+    def choose_depth(self, period: float, slack: int) -> None:
+        """Sets the depth: the least that keeps the order, then up to `slack` more, preferring even division of the rows."""
+        self._pick_depth(self.needed(), period, slack)
+        self.occupants = [[] for _ in range(self.depth)]
+        for row in self.needed():
+            self.occupants[row % self.depth].append(row)
+
+    def _pick_depth(self, rows: Sequence[int], period: float, slack: int) -> None:
+        if not rows:
+            self.depth = 1
+            return
+        least = max(self.span, 1)
+        reach = rows[-1] - rows[0] + 1
+        while least < reach and not self._keeps_order(least, rows, period):
+            least += 1
+        if least >= reach:
+            self.depth = max(reach, self.n_rows if rows[0] else reach)
+            return
+        options = [d for d in range(least, min(least + slack, reach) + 1) if self._keeps_order(d, rows, period)]
+        even = [d for d in options if self.n_rows % d == 0]
+        self.depth = even[-1] if even else options[-1]
+
+    def _keeps_order(self, depth: int, rows: Sequence[int], period: float) -> bool:
+        latest: dict[int, float] = {}
+        for row in rows:
+            before = latest.get(row % depth)
+            if before is not None and before >= self.arrival[row]:
+                return False
+            latest[row % depth] = self.last_use[row]
+        seen: set[int] = set()
+        for row in rows:
+            slot = row % depth
+            if slot not in seen:
+                seen.add(slot)
+                if latest[slot] >= self.arrival[row] + period:
+                    return False
+        return True

@@ -1,0 +1,140 @@
+"""The timetable: when each piece of work would run if cores took it as it becomes ready.
+
+It is an estimate without contention for ports and links. What matters is that it is one consistent order of all work:
+instructions are emitted in this order on every core, sends and receives at the same place of it, so that no two cores
+can wait for each other (a message is behind everything it depends on, on both sides).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from pimloom.errors import InternalError
+
+
+@final
+@dataclass(slots=True)
+class Task:
+    """A piece of work of one cluster: a range of vectors of one row.
+
+    Attributes:
+        cluster: number of the cluster.
+        row: output row (input row for a mean).
+        x_start: first vector.
+        x_stop: one past the last.
+        needs: (value, first row, last row) of every streamed operand.
+        makes: (value, row) it is part of, or None.
+        busy: time during which the cluster can take nothing else.
+        tail: time from the end of that until the result is there.
+        start: filled in.
+        end: filled in.
+    """
+
+    cluster: int
+    row: int
+    x_start: int
+    x_stop: int
+    needs: tuple[tuple[str, int, int], ...]
+    makes: tuple[str, int] | None
+    busy: float
+    tail: float
+    start: float = 0.0
+    end: float = 0.0
+
+
+def fill(
+    tasks: Sequence[Sequence[Task]], server_of: Callable[[int], int], arrival: dict[str, Sequence[float]], delay: float
+) -> None:
+    """Gives every task its start and end.
+
+    Args:
+        tasks: per cluster, in the order it must take them.
+        server_of: cluster to the server it shares with others (itself, or its core where cores work serially).
+        arrival: values that come from outside: time of each row.
+        delay: time from the end of a task until a reader elsewhere has its result.
+    """
+    parts: defaultdict[tuple[str, int], int] = defaultdict(int)
+    for line in tasks:
+        for task in line:
+            if task.makes:
+                parts[task.makes] += 1
+    ready_at: dict[tuple[str, int], float] = {}
+    latest: defaultdict[tuple[str, int], float] = defaultdict(float)
+    waiting: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    missing = [0] * len(tasks)
+    ready = [0.0] * len(tasks)
+    place = [0] * len(tasks)
+    free: defaultdict[int, float] = defaultdict(float)
+    queues: defaultdict[int, list[tuple[float, int, int]]] = defaultdict(list)
+    events: list[tuple[float, int, int]] = []  # (time, server, 0)
+
+    def enlist(cluster: int) -> None:
+        """Looks at the next task of a cluster; puts it into its server's queue when its rows are known."""
+        if place[cluster] == len(tasks[cluster]):
+            return
+        task = tasks[cluster][place[cluster]]
+        ready[cluster], missing[cluster] = 0.0, 0
+        for value, first, last in task.needs:
+            outside = arrival.get(value)
+            if outside is not None:
+                ready[cluster] = max(ready[cluster], max(outside[first : last + 1], default=0.0))
+                continue
+            for row in range(first, last + 1):
+                time = ready_at.get((value, row))
+                if time is None:
+                    missing[cluster] += 1
+                    waiting[value, row].append(cluster)
+                else:
+                    ready[cluster] = max(ready[cluster], time + delay)
+        if missing[cluster] == 0:
+            offer(cluster)
+
+    def offer(cluster: int) -> None:
+        server = server_of(cluster)
+        heapq.heappush(queues[server], (ready[cluster], cluster, place[cluster]))
+        heapq.heappush(events, (max(ready[cluster], free[server]), server, 0))
+
+    def finish(task: Task) -> None:
+        key = task.makes
+        if key is None:
+            return
+        latest[key] = max(latest[key], task.end)
+        parts[key] -= 1
+        if parts[key]:
+            return
+        ready_at[key] = latest[key]
+        for cluster in waiting.pop(key, ()):
+            ready[cluster] = max(ready[cluster], latest[key] + delay)
+            missing[cluster] -= 1
+            if missing[cluster] == 0:
+                offer(cluster)
+
+    for cluster in range(len(tasks)):
+        enlist(cluster)
+    done = 0
+    while events:
+        time, server, _ = heapq.heappop(events)
+        queue = queues[server]
+        if not queue:
+            continue
+        begin = max(queue[0][0], free[server])
+        if begin > time:
+            heapq.heappush(events, (begin, server, 0))
+            continue
+        _, cluster, index = heapq.heappop(queue)
+        task = tasks[cluster][index]
+        task.start = begin
+        free[server] = begin + task.busy
+        task.end = begin + task.busy + task.tail
+        done += 1
+        place[cluster] += 1
+        finish(task)
+        enlist(cluster)
+        if queue:
+            heapq.heappush(events, (max(queue[0][0], free[server]), server, 0))
+    if done != sum(len(line) for line in tasks):
+        raise InternalError(f"the timetable placed {done} of {sum(len(line) for line in tasks)} tasks")
