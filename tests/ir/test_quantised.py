@@ -58,7 +58,9 @@ def codes(value_type: TensorType, seed: int) -> Array:
     return generator.integers(info.min, info.max, value_type.shape, endpoint=True).astype(value_type.dtype)
 
 
-def run(op: str, arrays: list[Array | None], types: list[TensorType | None], out: TensorType, **attributes: Any) -> Array:
+def run(
+    op: str, arrays: list[Array | None], types: list[TensorType | None], out: TensorType, **attributes: Any
+) -> Array:
     names = tuple("" if t is None else f"v{i}" for i, t in enumerate(types))
     node = Node(op, names, ("y",), attributes)
     (found,) = quantised_meaning(node, tuple(arrays), tuple(types), (out,))
@@ -93,9 +95,7 @@ def test_linear_sums_are_those_of_python_integers(dtype: str, wide: str, m: int,
     x_type, w_type = coded(dtype, (m, k), 0.01, zero=3), coded(wide, (k, n), 0.02, zero=-5)
     x, w = codes(x_type, seed), codes(w_type, seed + 1)
     step = LinearStep(3, -5, linear_rescaler(Node("Linear", ("x", "w"), ("y",)), (x_type, w_type), (x_type,)))
-    wanted = [
-        [sum((int(x[i, p]) - 3) * (int(w[p, j]) + 5) for p in range(k)) for j in range(n)] for i in range(m)
-    ]
+    wanted = [[sum((int(x[i, p]) - 3) * (int(w[p, j]) + 5) for p in range(k)) for j in range(n)] for i in range(m)]
     assert step.sums(x, w).tolist() == wanted
 
 
@@ -109,13 +109,15 @@ def test_element_type_of_exact_sums_has_room_for_the_largest_sum(n_terms: int) -
 
 def test_sums_that_overflow_64_bits_are_refused() -> None:
     big = np.array([2**31])
-    with pytest.raises(ModelError, match=r"a sum of 1048576 products may reach 2\*\*83, 62 bits fit; use shorter codes"):
+    with pytest.raises(ModelError, match=r"a sum of 1048576 products may reach 2\*\*83, 62 bits fit"):
         exact_dtype(1 << 20, big, big)
 
 
 @FAST
 @given(CODES, SEEDS, st.lists(SCALES, min_size=4, max_size=4), SCALES)
-def test_linear_rounds_the_exact_sum_to_the_nearest_code(dtype: str, seed: int, scales: list[float], scale: float) -> None:
+def test_linear_rounds_the_exact_sum_to_the_nearest_code(
+    dtype: str, seed: int, scales: list[float], scale: float
+) -> None:
     x_type = coded(dtype, (3, 7), 0.05, zero=2)
     w_type, b_type = coded("int8", (7, 4), *scales, axis=1), coded("int32", (4,), *(0.05 * s for s in scales), axis=0)
     out = coded("int16", (3, 4), scale * 40, zero=-9)
@@ -158,7 +160,9 @@ def test_convolutions_round_as_the_real_meaning_does(
 
 @FAST
 @given(SEEDS, st.integers(0, 5), st.integers(1, 3), st.integers(0, 4), st.integers(1, 3))
-def test_linear_step_works_on_slices_of_rows_columns_and_terms(seed: int, row: int, rows: int, col: int, cols: int) -> None:
+def test_linear_step_works_on_slices_of_rows_columns_and_terms(
+    seed: int, row: int, rows: int, col: int, cols: int
+) -> None:
     scales = np.linspace(0.01, 0.03, 6).tolist()
     x_type, w_type = coded("int8", (7, 20), 0.04, zero=1), coded("int8", (20, 6), *scales, axis=1)
     out = coded("int8", (7, 6), 0.5)
@@ -173,7 +177,10 @@ def test_linear_step_works_on_slices_of_rows_columns_and_terms(seed: int, row: i
 
 
 def test_convolution_equals_the_linear_step_on_unfolded_pixels() -> None:
-    x_type, w_type = coded("int8", (1, 3, 5, 5), 0.04, zero=-2), coded("int8", (4, 3, 3, 3), 0.01, 0.02, 0.03, 0.04, axis=0)
+    x_type, w_type = (
+        coded("int8", (1, 3, 5, 5), 0.04, zero=-2),
+        coded("int8", (4, 3, 3, 3), 0.01, 0.02, 0.03, 0.04, axis=0),
+    )
     out = coded("int8", (1, 4, 3, 3), 0.3)
     x, w = codes(x_type, 0), codes(w_type, 1)
     whole = run("Conv", [x, w], [x_type, w_type], out)
@@ -215,19 +222,21 @@ def test_fused_bounds_clamp_the_output_codes() -> None:
 
 def test_a_real_bias_is_refused() -> None:
     x, w, out = coded("int8", (1, 2)), coded("int8", (2, 2)), coded("int8", (1, 2))
-    with pytest.raises(ModelError, match=r"node 'y' \(Linear\): bias found float32\[2\], expected int32 or int64 codes; quant"):
+    with pytest.raises(
+        ModelError, match=r"node 'y' \(Linear\): bias found float32\[2\], expected int32 or int64 codes"
+    ):
         run("Linear", [codes(x, 0), codes(w, 0), np.zeros(2)], [x, w, TensorType("float32", (2,))], out)
 
 
 def test_a_bias_of_another_scale_is_refused() -> None:
     x, w, b, out = coded("int8", (1, 2)), coded("int8", (2, 2)), coded("int32", (2,), 0.5), coded("int8", (1, 2))
-    with pytest.raises(ModelError, match=r"bias has scale 0.5, expected 0.0004, the product of the scales of input and we"):
+    with pytest.raises(ModelError, match=r"bias has scale 0.5, expected 0.0004, the product of the scales"):
         run("Linear", [codes(x, 0), codes(w, 0), np.zeros(2, np.int32)], [x, w, b], out)
 
 
 def test_scales_along_a_summed_axis_are_refused() -> None:
     x, w, out = coded("int8", (1, 2)), coded("int8", (2, 2), 0.1, 0.2, axis=0), coded("int8", (1, 2))
-    with pytest.raises(ModelError, match=r"scales vary along axis 0 of int8\[2,2\], one scale or scales along axis 1 are exp"):
+    with pytest.raises(ModelError, match=r"scales vary along axis 0 of int8\[2,2\], one scale or scales along axis 1"):
         run("Linear", [codes(x, 0), codes(w, 0)], [x, w], out)
 
 
@@ -245,7 +254,9 @@ def test_table_equals_the_meaning_of_every_code(op: str) -> None:
     np.testing.assert_array_equal(run(op, [every], [source], out), table)
 
 
-@pytest.mark.parametrize(("op", "place", "value"), [("Pow", 1, 2.0), ("Div", 1, 0.7), ("Div", 0, 0.7), ("Mul", 1, -0.3), ("Max", 0, 0.2)])
+@pytest.mark.parametrize(
+    ("op", "place", "value"), [("Pow", 1, 2.0), ("Div", 1, 0.7), ("Div", 0, 0.7), ("Mul", 1, -0.3), ("Max", 0, 0.2)]
+)
 def test_one_number_beside_a_value_makes_a_table(op: str, place: int, value: float) -> None:
     source, out = coded("int16", (50,), 0.001, zero=9), coded("int8", (50,), 0.1)
     types, arrays = [source, source], [codes(source, 1), codes(source, 1)]
@@ -265,7 +276,11 @@ def test_a_table_needs_its_number() -> None:
 @FAST
 @given(st.sampled_from(["Add", "Sub", "Sum"]), CODES, CODES, SCALES, SCALES, SCALES, SEEDS)
 def test_sums_round_the_exact_sum(op: str, left: str, right: str, sa: float, sb: float, sy: float, seed: int) -> None:
-    a, b, out = coded(left, (6, 5), sa, zero=3), coded(right, (5,), sb, zero=-2 if right != "uint8" else 2), coded("int16", (6, 5), sy)
+    a, b, out = (
+        coded(left, (6, 5), sa, zero=3),
+        coded(right, (5,), sb, zero=-2 if right != "uint8" else 2),
+        coded("int16", (6, 5), sy),
+    )
     arrays = [codes(a, seed), codes(b, seed + 1)]
     found = run(op, arrays, [a, b], out)
     assert_within_a_code(found, real_meaning(op, arrays, [a, b], out))
@@ -325,7 +340,9 @@ def test_moved_codes_mean_what_the_op_means(op: str, shape: tuple[int, ...], att
     out = replace(source, shape=infer_types(node, (TensorType("float32", shape),))[0].shape)
     assert rule_of(node, (source,), (out,)) is Rule.MOVE
     x = codes(source, 3)
-    np.testing.assert_array_equal(run(op, [x], [source], out, **attributes), real_meaning(op, [x], [source], out, **attributes))
+    np.testing.assert_array_equal(
+        run(op, [x], [source], out, **attributes), real_meaning(op, [x], [source], out, **attributes)
+    )
 
 
 def test_gather_takes_codes_and_plain_indices() -> None:
@@ -337,7 +354,7 @@ def test_gather_takes_codes_and_plain_indices() -> None:
 
 def test_moving_to_another_scale_is_refused() -> None:
     x, other = coded("int8", (2,), 0.5), coded("int8", (2,), 0.25)
-    with pytest.raises(ModelError, match=r"node 'y' \(Concat\): moves codes of int8{scale=0.5, zero=0} to .*Rescale node"):
+    with pytest.raises(ModelError, match=r"node 'y' \(Concat\): moves codes of int8{scale=0.5, zero=0} to .*Rescale"):
         run("Concat", [codes(x, 0), codes(other, 1)], [x, other], coded("int8", (4,), 0.25), axis=0)
 
 
@@ -353,7 +370,9 @@ POOLS = [
 def test_average_pool_divides_by_what_it_counted(attributes: dict[str, Any], dtype: str) -> None:
     source = coded(dtype, (2, 3, 8, 7), 0.1, zero=7)
     node = Node("AveragePool", ("x",), ("y",), attributes)
-    out = coded("int16", infer_types(node, (TensorType("float32", source.shape),))[0].shape, 0.01 if dtype != "int16" else 0.2)
+    out = coded(
+        "int16", infer_types(node, (TensorType("float32", source.shape),))[0].shape, 0.01 if dtype != "int16" else 0.2
+    )
     x = codes(source, 2)
     found = run("AveragePool", [x], [source], out, **attributes)
     assert_within_a_code(found, real_meaning("AveragePool", [x], [source], out, **attributes))
@@ -361,7 +380,11 @@ def test_average_pool_divides_by_what_it_counted(attributes: dict[str, Any], dty
 
 @pytest.mark.parametrize(
     ("op", "attributes", "shape"),
-    [("GlobalAveragePool", {}, (2, 3, 1, 1)), ("ReduceMean", {"axes": (1, -1), "keepdims": 0}, (2, 4)), ("ReduceSum", {}, (1, 1, 1, 1))],
+    [
+        ("GlobalAveragePool", {}, (2, 3, 1, 1)),
+        ("ReduceMean", {"axes": (1, -1), "keepdims": 0}, (2, 4)),
+        ("ReduceSum", {}, (1, 1, 1, 1)),
+    ],
 )
 def test_means_and_sums_over_axes(op: str, attributes: dict[str, Any], shape: tuple[int, ...]) -> None:
     source, out = coded("int8", (2, 3, 4, 5), 0.1, zero=-7), coded("int16", shape, 0.01)
@@ -386,9 +409,20 @@ def test_mean_step_works_on_partial_sums_of_some_channels() -> None:
 
 
 @FAST
-@given(st.sampled_from(["Softmax", "LogSoftmax"]), st.sampled_from(["int8", "int16"]), st.integers(1, 30), st.floats(1e-4, 0.5), SEEDS)
-def test_softmax_is_within_a_code_and_rows_are_independent(op: str, dtype: str, n: int, scale: float, seed: int) -> None:
-    source, out = coded(dtype, (4, n, 3), scale, zero=3), coded("int16", (4, n, 3), 1 / 32767 if op == "Softmax" else 1.0)
+@given(
+    st.sampled_from(["Softmax", "LogSoftmax"]),
+    st.sampled_from(["int8", "int16"]),
+    st.integers(1, 30),
+    st.floats(1e-4, 0.5),
+    SEEDS,
+)
+def test_softmax_is_within_a_code_and_rows_are_independent(
+    op: str, dtype: str, n: int, scale: float, seed: int
+) -> None:
+    source, out = (
+        coded(dtype, (4, n, 3), scale, zero=3),
+        coded("int16", (4, n, 3), 1 / 32767 if op == "Softmax" else 1.0),
+    )
     x = codes(source, seed)
     found = run(op, [x], [source], out, axis=1)
     assert_within_a_code(found, real_meaning(op, [x], [source], out, axis=1))
@@ -471,7 +505,12 @@ def test_float_rule_decodes_and_encodes() -> None:
 def test_where_with_a_real_number_saturates() -> None:
     a, out = coded("int8", (3,), 0.1), coded("int16", (3,), 0.01)
     types = [TensorType("bool", (3,)), a, TensorType("float32", ())]
-    found = run("Where", [np.array([True, False, True]), np.array([5, 6, 7], np.int8), np.array(-np.inf, np.float32)], types, out)
+    found = run(
+        "Where",
+        [np.array([True, False, True]), np.array([5, 6, 7], np.int8), np.array(-np.inf, np.float32)],
+        types,
+        out,
+    )
     assert found.tolist() == [50, -32768, 70]
 
 

@@ -21,7 +21,7 @@ from pimloom.ir.graph import Node
 from pimloom.ir.integer import decode, encode
 from pimloom.ir.quantised import make_step, norm_parameter
 from pimloom.ir.steps import LinearStep, LookupStep, MeanStep, NormStep, ProductStep, SoftmaxStep, SumStep
-from pimloom.program import INSTRUCTIONS, OPCODES, Program
+from pimloom.program import INSTRUCTIONS, MASKED, OPCODES, Program
 from pimloom.program.rows import Array
 
 Codes = dict[str, Array]
@@ -164,13 +164,16 @@ class Interpreter:
     def _bytes(self, row: int, field: str) -> Array:
         return self._vectors(row, field, np.uint8)
 
-    def _gathered(self, row: int, dtype: Any) -> Array:
-        """The gathered windows of a row: [count, elements]."""
+    def _gathered(self, row: int, dtype: Any, fill: int) -> Array:
+        """The gathered windows of a row: [count, elements]; masked elements are `fill`."""
         c, item = self._column, np.dtype(dtype).itemsize
         offsets = self._pattern(c["pattern"][row], item)
         memory = self._local[c["processor"][row]].view(dtype)
         starts = (c["src1"][row] + c["src1_step"][row] * np.arange(c["count"][row])) // item
-        return memory[starts[:, None] + offsets[None, :]]
+        windows = memory[starts[:, None] + np.maximum(offsets, 0)]
+        if offsets.size and offsets.min() < 0:
+            windows[:, offsets < 0] = fill
+        return windows
 
     def _pattern(self, pattern: int, item: int) -> Array:
         key = (pattern, item)
@@ -178,7 +181,7 @@ class Interpreter:
             program = self.program
             low, high = int(program.pattern_ptr[pattern]), int(program.pattern_ptr[pattern + 1])
             parts = [
-                np.arange(offset // item, (offset + length) // item)
+                np.arange(offset // item, (offset + length) // item) if offset >= 0 else np.full(length // item, MASKED)
                 for offset, length in zip(program.pattern_offset[low:high], program.pattern_length[low:high], strict=True)
             ]
             self._pattern_cache[key] = np.concatenate(parts) if parts else np.zeros(0, np.int64)
@@ -241,7 +244,7 @@ class Interpreter:
         c, groups = self._column, self.program.groups
         index, g = c["node"][row], c["arg"][row]
         step = self._step(index)
-        codes = self._gathered(row, self._in_type(index).dtype)
+        codes = self._gathered(row, self._in_type(index).dtype, step.input_zero)
         matrix = self._matrices[groups.matrix[g]]
         weights = matrix[groups.row_start[g] : groups.row_stop[g], groups.column_start[g] : groups.column_stop[g]]
         inputs = codes.astype(weights.dtype)
@@ -327,7 +330,9 @@ class Interpreter:
         c = self._column
         index, length = c["node"][row], c["length"][row]
         step = self._step(index)
-        windows = self._gathered(row, self._in_type(index).dtype).reshape(c["count"][row], -1, length)
+        dtype = self._in_type(index).dtype
+        fill = step.input_zero if isinstance(step, MeanStep) else int(np.iinfo(dtype).min)
+        windows = self._gathered(row, dtype, fill).reshape(c["count"][row], -1, length)
         if isinstance(step, MeanStep):
             sums = (windows.astype(np.int64) - step.input_zero).sum(axis=1)
             codes = step.rescaler(c["src2"][row])(sums)

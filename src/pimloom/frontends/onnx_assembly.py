@@ -70,6 +70,7 @@ class Assembly:
     four_bit: set[str] = field(default_factory=set[str])
     node_name: str = ""
     _public: dict[str, str] = field(default_factory=dict[str, str])
+    _depths: dict[str, int] = field(default_factory=dict[str, int])
     _taken: set[str] = field(default_factory=set[str])
     _node_names: set[str] = field(default_factory=set[str])
     _frames: list[list[int]] = field(default_factory=lambda: [[]])
@@ -154,10 +155,12 @@ class Assembly:
             self.nodes[place] = replace(node, name=_unused(wanted, self._node_names))
         self.node_name = former
 
-    def publish(self, value: str, name: str) -> None:
-        """Gives a value its name in the model, unless it has one already."""
-        if value not in self._public and name:
+    def publish(self, value: str, name: str, depth: int = 0) -> None:
+        """Gives a value its name in the model, unless it has one from as far outside: `depth` counts the bodies around."""
+        if name and (value not in self._public or depth < self._depths[value]):
+            self._taken.discard(self._public.get(value, ""))
             self._public[value] = _unused(name, self._taken)
+            self._depths[value] = depth
 
     def finish(self, name: str, outputs: Mapping[str, str]) -> Graph:
         """The Graph; `outputs` maps the wanted names to values. What serves no output is dropped."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pimloom.frontends.onnx_call import Call, Normaliser, Value
-from pimloom.frontends.onnx_shapes import concat
+from pimloom.frontends.onnx_shapes import concat, reshape_to
 from pimloom.frontends.onnx_spatial import ROWS as SPATIAL_ROWS
 from pimloom.frontends.onnx_tensors import FOUR_BITS, graph_dtype
 
@@ -33,29 +33,35 @@ def _quantize(call: Call) -> tuple[Value, ...]:
         attributes["output_dtype"] = graph_dtype(output, call.where)
     if call.attribute("block_size", 0):
         attributes["block_size"] = call.attribute("block_size")
-    return (call.emit("QuantizeLinear", *call.tensors(), **attributes),)
+    return (call.emit("QuantizeLinear", call.value(0), *_parameters(call, 1), **attributes),)
+
+
+def _parameters(call: Call, place: int) -> tuple[str, ...]:
+    """Scale and, where given, zero point in the same shape: writers mix no dimensions with one of size 1."""
+    scale = call.value(place)
+    if not call.has(place + 1):
+        return (scale,)
+    zero, shape = call.value(place + 1), call.type_of(scale).shape
+    if call.type_of(zero).size == call.type_of(scale).size == 1:
+        zero = reshape_to(call, zero, shape)
+    return scale, zero
 
 
 def _dequantize(call: Call) -> tuple[Value, ...]:
     attributes = {"block_size": call.attribute("block_size")} if call.attribute("block_size", 0) else {}
     axis = _axis(call, call.value(0), call.value(1))
-    return (call.emit("DequantizeLinear", *call.tensors(), axis=axis, **attributes),)
+    return (call.emit("DequantizeLinear", call.value(0), *_parameters(call, 1), axis=axis, **attributes),)
 
 
 def _real(call: Call, place: int, axis: int = 0) -> str:
     """The dequantised value of the inputs (codes, scale, zero point) that start at `place`."""
-    parts = [call.value(place), call.value(place + 1)]
-    if call.has(place + 2):
-        parts.append(call.value(place + 2))
-    return call.emit("DequantizeLinear", *parts, axis=axis % max(call.type(place).rank, 1))
+    codes, axis = call.value(place), axis % max(call.type(place).rank, 1)
+    return call.emit("DequantizeLinear", codes, *_parameters(call, place + 1), axis=axis)
 
 
 def _codes(call: Call, value: str, place: int) -> str:
     """The value quantised by the inputs (scale, zero point) that start at `place`."""
-    parts = [value, call.value(place)]
-    if call.has(place + 1):
-        parts.append(call.value(place + 1))
-    return call.emit("QuantizeLinear", *parts, axis=0)
+    return call.emit("QuantizeLinear", value, *_parameters(call, place), axis=0)
 
 
 def _inner(call: Call, op: str, values: tuple[str, ...]) -> str:

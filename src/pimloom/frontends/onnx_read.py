@@ -127,7 +127,7 @@ class Reader:
         """Gives a value a name in a scope."""
         scope.values[name] = value
         if isinstance(value, str):
-            self.assembly.publish(value, scope.prefix + name)
+            self.assembly.publish(value, scope.prefix + name, scope.depth)
 
     def nodes(self, nodes: Sequence[NodeProto], scope: Scope) -> None:
         """Reads nodes, sorting them first if they are out of order."""

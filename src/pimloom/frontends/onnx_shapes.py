@@ -362,7 +362,7 @@ def _non_zero(call: Call) -> tuple[Value, ...]:
 
 def _unique(call: Call) -> tuple[Value, ...]:
     data = call.known(0, "the data")
-    axis = call.attribute("axis")
+    axis = None if call.attribute("axis") is None else call.axis(call.attribute("axis"), data.ndim)
     unique, first, inverse, counts = np.unique(data, True, True, True, axis=axis)
     inverse = inverse.reshape(-1)
     if not call.attribute("sorted", 1):

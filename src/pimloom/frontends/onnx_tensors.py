@@ -75,9 +75,9 @@ def check_shape(where: str, shape: tuple[int, ...]) -> None:
     """Refuses negative sizes and shapes of more than `MAX_ELEMENTS` elements."""
     if any(d < 0 for d in shape):
         raise ModelError(f"{where}: negative size in shape {list(shape)}; every dimension must be 0 or more")
-    if math.prod(shape) > MAX_ELEMENTS:
+    if math.prod(shape) > MAX_ELEMENTS or max(shape, default=0) > MAX_ELEMENTS:
         raise ModelError(
-            f"{where}: shape {list(shape)} has {math.prod(shape):.3g} elements, at most {MAX_ELEMENTS} are allowed; "
+            f"{where}: shape {list(shape)} is too large, at most {MAX_ELEMENTS} elements are allowed; "
             "the file is damaged or the shape is wrong"
         )
 

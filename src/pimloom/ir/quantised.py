@@ -249,9 +249,7 @@ def _first(types: InputTypes) -> TensorType:
 def linear_step(node: Node, input_types: InputTypes, output_types: OutputTypes) -> LinearStep:
     """The step of a LINEAR node."""
     x, w = _operands(input_types)
-    return LinearStep(
-        quant_of(x).zero_point, quant_of(w).zero_point, linear_rescaler(node, input_types, output_types)
-    )
+    return LinearStep(quant_of(x).zero_point, quant_of(w).zero_point, linear_rescaler(node, input_types, output_types))
 
 
 def linear_rescaler(node: Node, input_types: InputTypes, output_types: OutputTypes) -> Rescaler:
@@ -354,7 +352,7 @@ def _row_step(node: Node, source: TensorType, target: TensorType, bounds: Bounds
 def _fill_code(node: Node, source: TensorType) -> int:
     """The code that Pad writes, or the lowest one, with which MaxPool pads."""
     if node.op == "Pad":
-        return int(encode(np.float64(full_attributes(node).get("value", 0.0)), _scalar(source)))
+        return int(encode(np.array(full_attributes(node).get("value", 0.0)), _scalar(source)))
     return int(np.iinfo(source.dtype).min)
 
 
@@ -555,9 +553,7 @@ def norm_rows(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], groups, math.prod(shape[1:]) // groups)
 
 
-def _parameter(
-    node: Node, array: Array | None, value_type: TensorType | None, shape: tuple[int, ...]
-) -> Array | None:
+def _parameter(node: Node, array: Array | None, value_type: TensorType | None, shape: tuple[int, ...]) -> Array | None:
     """Gain or offset as real numbers that broadcast against the rows."""
     if array is None or value_type is None:
         return None
@@ -575,9 +571,7 @@ def norm_parameter(node: Node, real: Array, shape: tuple[int, ...]) -> Array:
     return np.repeat(real, math.prod(shape[2:])).reshape(1, groups, -1)
 
 
-def _move(
-    node: Node, step: MoveStep, arrays: tuple[Array | None, ...], output_types: OutputTypes
-) -> tuple[Array, ...]:
+def _move(node: Node, step: MoveStep, arrays: tuple[Array | None, ...], output_types: OutputTypes) -> tuple[Array, ...]:
     attributes = full_attributes(node)
     if node.op == "Pad":
         attributes["value"] = step.fill

@@ -87,9 +87,11 @@ def _pass_on(draft: Draft, node: Node) -> None:
 
 
 def _quant(draft: Draft, node: Node) -> Quant:
-    scale = draft.constant_of(node.inputs[1])
-    zero = draft.constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
-    if scale is None or (zero is None and len(node.inputs) > 2 and node.inputs[2]):
+    value, scale_name, *zero_names = node.inputs
+    given = [v for v in zero_names if v]
+    scale = draft.constant_of(scale_name)
+    zero = draft.constant_of(given[0]) if given else None
+    if scale is None or (zero is None and given):
         raise ModelError(
             f"node '{node.name}' ({node.op}): scale or zero point is computed at run time, a constant expected; "
             "quantise the model statically"
@@ -97,10 +99,10 @@ def _quant(draft: Draft, node: Node) -> Quant:
     attributes = full_attributes(node)
     if attributes["block_size"]:
         raise ModelError(f"node '{node.name}' ({node.op}): scales per block found, one per tensor or axis expected")
-    zeros = np.zeros(1, np.int64) if zero is None else np.unique(zero.array().astype(np.int64))
-    if zeros.size != 1:
+    zeros: set[int] = {0} if zero is None else set(zero.array().astype(np.int64).ravel().tolist())
+    if len(zeros) != 1:
         raise ModelError(f"node '{node.name}' ({node.op}): zero points vary along an axis, a single one expected")
     scales = tuple(float(s) for s in scale.array().reshape(-1))
-    rank = len(draft.type_of(node.inputs[0]).shape)
+    rank = draft.type_of(value).rank
     axis = int(attributes["axis"]) % rank if len(scales) > 1 else None
-    return Quant(scales, int(zeros[0]), axis)
+    return Quant(scales, zeros.pop(), axis)

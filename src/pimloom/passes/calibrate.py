@@ -49,7 +49,7 @@ def range_of(array: Array, percentile: float = 100.0) -> Range:
     finite = array[np.isfinite(array)]
     ordinary = finite[finite > MASK]
     largest = _largest(ordinary, percentile)
-    is_masked = ordinary.size < array.size - np.count_nonzero(np.isnan(array)) and largest < ORDINARY
+    is_masked = largest < ORDINARY and bool(np.any(array <= MASK))
     return Range(largest if is_masked else _largest(finite, percentile), is_masked)
 
 

@@ -112,7 +112,8 @@ def _absorb_add(draft: Draft, node: Node) -> bool:
         if held.type.shape != output.shape[-1:]:
             other = draft.constant(f"{other}_bias", _as_vector(held, output.shape[-1]))
         draft.drop(product)
-        _emit(draft, Node("Linear", (), node.outputs, {}, product.name, node.phase), *product.inputs, other)
+        x, w, *_ = product.inputs
+        _emit(draft, Node("Linear", (), node.outputs, {}, product.name, node.phase), x, w, other)
         return True
     return False
 

@@ -187,7 +187,8 @@ def _rounded(values: Array, value_type: TensorType, node: Node | None, jitter: n
     if quant is None:
         return values
     if jitter is not None:
-        values = values + jitter.uniform(-JITTER_CODES, JITTER_CODES, values.shape) * quant.scale[0]
+        reach = JITTER_CODES * quant.scale[0]
+        values = values + jitter.uniform(-reach, reach, tuple(values.shape))
     codes = encode(values, value_type)
     if node is not None and code_bounds(node) != (None, None):
         codes = np.clip(codes, *clamp_range(value_type, code_bounds(node)))

@@ -120,14 +120,15 @@ def _fold(draft: Draft, node: Node, value: str, factor: Array, offset: Array) ->
     weight, bias = draft.constant_of(product.inputs[1]), _bias(draft, product, factor.size)
     if weight is None or bias is None or weight.type.quant is not None or output.quant is not None:
         return False
-    w, b = product.inputs[1], product.inputs[2] if len(product.inputs) > 2 else ""
+    x, w, *rest = product.inputs
+    b = rest[0] if rest else ""
     if not np.all(factor == 1.0):
         w = draft.constant(f"{w}_scaled", scaled(weight, factor, axis))
     moved = (bias * factor + offset).astype(weight.type.dtype)
     if b or moved.any():
         b = draft.constant(f"{b}_folded" if b else f"{product.name}_bias", ArrayConstant(moved))
     draft.drop(product)
-    inputs = (product.inputs[0], w, b) if b else (product.inputs[0], w)
+    inputs = (x, w, b) if b else (x, w)
     fused = Node(product.op, inputs, node.outputs, product.attributes, product.name, node.phase)
     draft.emit(fused, {node.outputs[0]: output})
     return True

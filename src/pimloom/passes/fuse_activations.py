@@ -66,5 +66,5 @@ def activation_bounds(node: Node, target: TensorType) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, limit in zip(("code_low", "code_high"), limits, strict=True):
         if math.isfinite(limit):
-            found[name] = int(encode(np.float64(limit), scalar))
+            found[name] = int(encode(np.array(limit), scalar))
     return found

@@ -98,9 +98,9 @@ def _moves(node: Node) -> bool:
 
 
 def _data_inputs(graph: Graph, node: Node) -> list[str]:
-    """The inputs whose codes a MOVE node passes on: those of the output's kind, without indices."""
-    places = range(len(node.inputs)) if node.op == "Concat" else range(1)
-    return [node.inputs[i] for i in places if graph.types[node.inputs[i]].dtype.startswith(("float", "int8", "int16"))]
+    """The inputs whose codes a MOVE node passes on."""
+    places = node.inputs if node.op == "Concat" else node.inputs[:1]
+    return [v for v in places if _is_real(graph.types[v]) or graph.types[v].quant is not None]
 
 
 # -- types of activations -------------------------------------------------------------------------------------------

@@ -3,10 +3,10 @@
 from pimloom.program.isa import INSTRUCTIONS, OPCODES, CostContext, Costs, Instruction, fill_costs, opcode
 from pimloom.program.program import Block, Groups, Layout, Matrix, Program, Region
 from pimloom.program.resources import COMPONENTS, CoreResources
-from pimloom.program.rows import DEFAULTS, FIELDS, ROW, ragged
+from pimloom.program.rows import DEFAULTS, FIELDS, MASKED, ROW, ragged
 
 __all__ = [
-    "COMPONENTS", "DEFAULTS", "FIELDS", "INSTRUCTIONS", "OPCODES", "ROW",
+    "COMPONENTS", "DEFAULTS", "FIELDS", "INSTRUCTIONS", "MASKED", "OPCODES", "ROW",
     "Block", "CoreResources", "CostContext", "Costs", "Groups", "Instruction", "Layout", "Matrix", "Program", "Region",
     "fill_costs", "opcode", "ragged",
 ]  # fmt: skip

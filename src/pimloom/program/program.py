@@ -142,7 +142,7 @@ class Program:
         dep_ptr: int32[n + 1], dependencies in CSR form.
         dep_row: int32[m].
         dep_distance: int32[m], samples back.
-        pattern_ptr: int32[k + 1], gather patterns: segments relative to src1.
+        pattern_ptr: int32[k + 1], gather patterns: segments relative to src1, MASKED ones are not read.
         pattern_offset: int32[s], bytes.
         pattern_length: int32[s], bytes.
         groups: the array groups.

@@ -29,6 +29,10 @@ FIELDS: tuple[str, ...] = ROW.names or ()
 DEFAULTS = {name: -1 if name in ("node", "pattern") else 0 for name in FIELDS} | {"count": 1}
 
 
+MASKED = -1
+"""Offset of a gather segment that is not read: the instruction fills in the code that stands for nothing."""
+
+
 def ragged(lists: list[list[int]], dtype: str = "i4") -> tuple[Array, Array]:
     """CSR form of lists: (ptr int32[n + 1], values)."""
     ptr = np.zeros(len(lists) + 1, np.int32)

@@ -22,7 +22,7 @@ from pimloom.errors import CapacityError, InternalError
 from pimloom.hardware import Hardware
 from pimloom.ir.graph import Graph
 from pimloom.ir.ops import average_counts, full_attributes, op_of
-from pimloom.program import OPCODES, ROW, Block, Groups, Matrix, Program, Region, ragged
+from pimloom.program import MASKED, OPCODES, ROW, Block, Groups, Matrix, Program, Region, ragged
 from pimloom.targets.crossbar.placement import Cluster, Placement
 from pimloom.targets.crossbar.rings import Ring
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
@@ -30,6 +30,7 @@ from pimloom.targets.crossbar.timetable import Task, fill
 from pimloom.targets.crossbar.unfold import Unfolded, band_segments, matrix_of
 
 BUFFERS = 2
+PACE = 0.9
 RingKey = tuple[int, str, int, int, int]
 
 
@@ -101,8 +102,8 @@ class Lowering:
         for number, cluster in enumerate(self.clusters):
             self.of_stage[cluster.stage].append(number)
         self.emitted = _Emitted()
-        self.rings: dict[RingKey, Ring] = {}
-        self.ring_of: dict[tuple[int, int], Ring] = {}  # (cluster, operand)
+        self.rings: list[Ring] = []
+        self.ring_of: dict[tuple[int, int, int], Ring] = {}  # (cluster, operand, core)
         self.patterns: dict[tuple[tuple[int, int], ...], int] = {}
         self.in_memory = self._values_in_memory()
         self.regions: dict[str, Region] = {}
@@ -115,6 +116,7 @@ class Lowering:
         """Lowers everything."""
         self._layout_global()
         self.tasks = [self._tasks_of(number) for number in range(len(self.clusters))]
+        self._pace()
         self._time()
         self._make_rings()
         self._layout_local()
@@ -256,6 +258,17 @@ class Lowering:
 
     # Time --------------------------------------------------------------------------------------------------
 
+    def _pace(self) -> None:
+        """Slows every cluster down to the pace of the slowest: running ahead of it would only fill memories."""
+        if self.hardware.core.issue.window == 1:
+            return
+        slowest = max((sum(t.busy for t in line) for line in self.tasks), default=0.0)
+        for number, line in enumerate(self.tasks):
+            if self.flow.stages[self.clusters[number].stage].kind is not Kind.GENERAL:
+                pace = PACE * slowest / max(len(line), 1)
+                for task in line:
+                    task.pause = max(pace - task.busy, 0.0)
+
     def _time(self) -> None:
         arrival: dict[str, list[float]] = {}
         memory = self.hardware.global_memory
@@ -286,31 +299,37 @@ class Lowering:
     # Rings -------------------------------------------------------------------------------------------------
 
     def _make_rings(self) -> None:
+        """One ring for all readers of an operand on a core whose ranges of columns overlap."""
+        wanted: dict[RingKey, list[tuple[int, int, int, int]]] = defaultdict(list)
         for number, cluster in enumerate(self.clusters):
             stage = self.flow.stages[cluster.stage]
             if stage.kind is Kind.GENERAL:
                 continue
-            cores = [(cluster.core, cluster.copies), *cluster.peers]
-            for operand in range(len(stage.inputs)):
-                for core, _ in cores:
-                    self._add_reader(number, operand, core)
+            for operand, source in enumerate(stage.inputs):
+                x_start, x_stop = input_columns(stage, source.shape.width, cluster.x_start, cluster.x_stop)
+                if source.is_broadcast or stage.kind is Kind.MEAN:
+                    x_start, x_stop = 0, source.shape.width
+                for core in (cluster.core, *(core for core, _ in cluster.peers)):
+                    key = (core, source.value, source.fill, *self._channels_read(cluster, stage, operand))
+                    wanted[key].append((x_start, x_stop, number, operand))
+        for key, readers in wanted.items():
+            ring: Ring | None = None
+            for x_start, x_stop, number, operand in sorted(readers):
+                if ring is None or x_start >= ring.x_stop:
+                    ring = self._new_ring(key, x_start, x_stop)
+                ring.x_stop = max(ring.x_stop, x_stop)
+                self._add_reader(ring, number, operand)
 
-    def _add_reader(self, number: int, operand: int, core: int) -> None:
-        cluster = self.clusters[number]
-        stage = self.flow.stages[cluster.stage]
-        source = stage.inputs[operand]
-        c_start, c_stop = self._channels_read(cluster, stage, operand)
-        x_start, x_stop = input_columns(stage, source.shape.width, cluster.x_start, cluster.x_stop)
-        if source.is_broadcast or stage.kind is Kind.MEAN:
-            x_start, x_stop = 0, source.shape.width
-        key = (core, source.value, source.fill, c_start, c_stop)
-        ring = self.rings.get(key)
-        if ring is None:
-            item = self.graph.types[source.value].itemsize_bytes
-            ring = Ring(core, source.value, source.fill, item, x_start, x_stop, c_start, c_stop, source.shape.rows)
-            self.rings[key] = ring
-        ring.x_start, ring.x_stop = min(ring.x_start, x_start), max(ring.x_stop, x_stop)
-        self.ring_of[number, operand * 4096 + core] = ring
+    def _new_ring(self, key: RingKey, x_start: int, x_stop: int) -> Ring:
+        core, value, fill_code, c_start, c_stop = key
+        item, rows = self.graph.types[value].itemsize_bytes, self.flow.shapes[value].rows
+        ring = Ring(core, value, fill_code, item, x_start, x_stop, c_start, c_stop, rows)
+        self.rings.append(ring)
+        return ring
+
+    def _add_reader(self, ring: Ring, number: int, operand: int) -> None:
+        self.ring_of[number, operand, ring.core] = ring
+        stage = self.flow.stages[self.clusters[number].stage]
         for index, task in enumerate(self.tasks[number]):
             first, last = self._rows_read(stage, operand, task)
             if first <= last:
@@ -333,7 +352,7 @@ class Lowering:
         return cluster.c_start, cluster.c_stop
 
     def _ring(self, number: int, operand: int, core: int) -> Ring:
-        return self.ring_of[number, operand * 4096 + core]
+        return self.ring_of[number, operand, core]
 
     # Local memory ------------------------------------------------------------------------------------------
 
@@ -345,12 +364,12 @@ class Lowering:
 
     def _layout_local(self) -> None:
         self._arrivals()
-        for ring in self.rings.values():
-            ring.choose_depth(self.options.period_cycles or 1e18, self.options.slack_rows)
-            dtype = self.graph.types[ring.value].dtype
-            ring.address = self._take(ring.core, ring.size_bytes, f"ring {ring.value}", ring.fill, dtype)
         for number in range(len(self.clusters)):
             self.buffers.append(self._take_buffers(number))
+        self._choose_depths()
+        for ring in self.rings:
+            dtype = self.graph.types[ring.value].dtype
+            ring.address = self._take(ring.core, ring.size_bytes, f"ring {ring.value}", ring.fill, dtype)
         size = self.hardware.core.local_memory.size_bytes
         worst = max(range(len(self.cursor)), key=self.cursor.__getitem__)
         if self.cursor[worst] > size:
@@ -358,6 +377,21 @@ class Lowering:
                 f"local memory of core {worst} (bytes)", self.cursor[worst], size, self.hardware.name,
                 "use a machine with more local memory per core, or more cores",
             )  # fmt: skip
+
+    def _choose_depths(self) -> None:
+        """The least depths that keep the order; then, row by row, what the memories still hold."""
+        period, size = self.options.period_cycles or 1e18, self.hardware.core.local_memory.size_bytes
+        used = list(self.cursor)
+        for ring in self.rings:
+            ring.choose_depth(period, 0)
+            used[ring.core] += ring.size_bytes + 8
+        for slack in range(1, self.options.slack_rows + 1):
+            for ring in self.rings:
+                held, before = ring.depth, ring.size_bytes
+                ring.choose_depth(period, slack)
+                if used[ring.core] + ring.size_bytes - before > size:
+                    ring.set_depth(held)
+                used[ring.core] += ring.size_bytes - before
 
     def _take_buffers(self, number: int) -> tuple[list[int], list[int], list[list[int]]]:
         cluster = self.clusters[number]
@@ -454,8 +488,9 @@ class Lowering:
         segments: list[tuple[int, int]] = []
         for ky, kx, channel, n in band_segments(stage, channels, band):
             y = y0[0] + ky * window.dilation[0]
-            source_row = image * image_rows + y if 0 <= y < image_rows else -1
-            offset = ring.offset(source_row, x0 + kx * window.dilation[1]) + (shift + channel) * ring.item_bytes
+            offset = MASKED
+            if 0 <= y < image_rows:
+                offset = ring.offset(image * image_rows + y, x0 + kx * window.dilation[1]) + (shift + channel) * ring.item_bytes
             segments.append((offset, n * ring.item_bytes))
         return ring.address, self._pattern(tuple(segments))
 
@@ -491,7 +526,7 @@ class Lowering:
         for start, stop, counted in self._pool_runs(stage, task):
             x0 = start * window.stride[1] - window.padding[1]
             segments = tuple(
-                (ring.offset(y, x0 + kx * window.dilation[1]) + shift, columns * ring.item_bytes)
+                (ring.offset(y, x0 + kx * window.dilation[1]) + shift if y >= 0 else MASKED, columns * ring.item_bytes)
                 for y in inside for kx in range(window.kernel[1])
             )  # fmt: skip
             made.append(self.emitted.add(
@@ -575,7 +610,7 @@ class Lowering:
     def _arrivals(self) -> None:
         """Place in the order at which each row of each ring first arrives; collects who feeds what."""
         self.readers_of: dict[str, list[tuple[Ring, Any]]] = defaultdict(list)
-        for ring in self.rings.values():
+        for ring in self.rings:
             for piece in self.flow.sources(ring.value):
                 low, high = max(piece.dst, ring.c_start), min(piece.dst + piece.n, ring.c_stop)
                 if low >= high:
@@ -601,7 +636,7 @@ class Lowering:
         return max(known, min(first, ring.first_use[row]) - self.options.lead_cycles) + 1e-9 * row
 
     def _emit_transfers(self) -> None:
-        self.arrived: dict[int, list[list[int]]] = {id(ring): [[] for _ in range(ring.n_rows)] for ring in self.rings.values()}
+        self.arrived: dict[int, list[list[int]]] = {id(ring): [[] for _ in range(ring.n_rows)] for ring in self.rings}
         self.reads_of_output: list[list[list[int]]] = [[[] for _ in line] for line in self.tasks]
         self.stores: dict[str, list[int]] = defaultdict(list)
         for number, line in enumerate(self.tasks):

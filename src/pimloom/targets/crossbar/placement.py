@@ -7,6 +7,7 @@ column of crossbars is larger than a core, its rows are spread over several core
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import final
@@ -157,36 +158,43 @@ def _tall_shard(unfolded: Unfolded, block: int, tile: int, core_crossbars: int) 
     return Shard(((block, tile, tile + 1),), shape.out_start + low, shape.out_start + high, pieces, tuple(len(p) for p in pieces))
 
 
+class Policy(enum.Enum):
+    """Which core takes the next piece of a copy."""
+
+    NEXT = "next"  # the next core with room, in graph order: neighbours in the network are neighbours on the chip
+    TIGHTEST = "tightest"  # the core with the least room that suffices, largest layers first: packs best
+    LEAST_LOADED = "least loaded"  # where cores work on one instruction at a time, work counts more than room
+
+
 @final
 class CorePool:
     """Free crossbars and load of every core, in snake order so that neighbours in the list are neighbours on the chip."""
 
-    def __init__(self, hardware: Hardware, *, by_load: bool) -> None:
-        """All cores empty; `by_load` places on the least loaded core instead of the next one."""
+    def __init__(self, hardware: Hardware, policy: Policy) -> None:
+        """All cores empty."""
         self._free = [hardware.core.crossbars] * (hardware.chips * hardware.chip.cores)
         self._load = [0.0] * len(self._free)
-        self._by_load = by_load
+        self._policy = policy
         self._order = _snake(hardware)
+        self._rank = {core: i for i, core in enumerate(self._order)}
         self._next = 0
 
     def take(self, size: int, load: float) -> int | None:
         """A core with `size` free crossbars, or None."""
-        if self._by_load:
-            fitting = [core for core in self._order if self._free[core] >= size]
-            if not fitting:
-                return None
-            return self._use(min(fitting, key=lambda core: self._load[core]), size, load)
-        for step in range(len(self._order)):
-            core = self._order[(self._next + step) % len(self._order)]
-            if self._free[core] >= size:
-                if step <= 1:
-                    self._next = (self._next + step) % len(self._order)
-                return self._use(core, size, load)
-        return None
+        fitting = [core for core in self._order if self._free[core] >= size]
+        if not fitting:
+            return None
+        if self._policy is Policy.LEAST_LOADED:
+            return self._use(min(fitting, key=self._load.__getitem__), size, load)
+        if self._policy is Policy.TIGHTEST:
+            return self._use(min(fitting, key=self._free.__getitem__), size, load)
+        return self._use(next((core for core in fitting if self._rank[core] >= self._next), fitting[0]), size, load)
 
     def _use(self, core: int, size: int, load: float) -> int:
         self._free[core] -= size
         self._load[core] += load
+        if self._policy is Policy.NEXT and self._free[core] < size:
+            self._next = max(self._next, self._rank[core])
         return core
 
     def least_loaded(self, count: int, load: float) -> list[int]:
@@ -217,22 +225,23 @@ class Placer:
 
     def __init__(
         self, flow: Dataflow, hardware: Hardware, unfolded: dict[int, Unfolded], copies: dict[int, int], load: dict[int, float],
-        *, by_load: bool,
+        policy: Policy,
     ) -> None:  # fmt: skip
         """Takes the stages, per MATRIX stage its unfolding, its copies, and the work of one copy (any unit)."""
         self._flow, self._hardware, self._unfolded, self._copies, self._work = flow, hardware, unfolded, copies, load
-        self._pool = CorePool(hardware, by_load=by_load)
+        self._policy = policy
+        self._pool = CorePool(hardware, policy)
         self._placed: dict[str, tuple[tuple[Shard, ...], list[list[list[tuple[int, tuple[int, ...]]]]]]] = {}
         self.result = Placement()
         self._by_value: dict[str, Stage] = {}
 
     def place(self) -> Placement | None:
         """The placement, or None if the copies do not fit core by core."""
+        if not self._place_all_copies():
+            return None
         for stage in self._flow.stages:
             if stage.kind is Kind.MATRIX:
                 clusters = self._matrix(stage)
-                if clusters is None:
-                    return None
             elif stage.kind is Kind.GENERAL:
                 clusters = self._general(stage)
             else:
@@ -244,14 +253,24 @@ class Placer:
 
     # Layers with weights -----------------------------------------------------------------------------------
 
-    def _matrix(self, stage: Stage) -> list[Cluster] | None:
-        key = self._flow.graph.nodes[stage.node].inputs[1]
-        if key not in self._placed:
-            placed = self._place_copies(stage, key)
-            if placed is None:
-                return None
-            self._placed[key] = placed
-        shards, homes = self._placed[key]
+    def _place_all_copies(self) -> bool:
+        stages = [s for s in self._flow.stages if s.kind is Kind.MATRIX]
+        if self._policy is not Policy.NEXT:
+            stages.sort(key=lambda s: -max(self._shards(s)[0].sizes))
+        for stage in stages:
+            key = self._flow.graph.nodes[stage.node].inputs[1]
+            if key not in self._placed:
+                placed = self._place_copies(stage, key)
+                if placed is None:
+                    return False
+                self._placed[key] = placed
+        return True
+
+    def _shards(self, stage: Stage) -> tuple[Shard, ...]:
+        return shards_of(self._unfolded[stage.index], self._hardware.core.crossbars)
+
+    def _matrix(self, stage: Stage) -> list[Cluster]:
+        shards, homes = self._placed[self._flow.graph.nodes[stage.node].inputs[1]]
         clusters: list[Cluster] = []
         for shard, copies in zip(shards, homes, strict=True):
             clusters += self._clusters(stage, shard, copies)
@@ -261,8 +280,7 @@ class Placer:
         self, stage: Stage, key: str
     ) -> tuple[tuple[Shard, ...], list[list[list[tuple[int, tuple[int, ...]]]]]] | None:
         """Per shard, per copy, per piece: (core, groups)."""
-        unfolded = self._unfolded[stage.index]
-        shards = shards_of(unfolded, self._hardware.core.crossbars)
+        unfolded, shards = self._unfolded[stage.index], self._shards(stage)
         homes: list[list[list[tuple[int, tuple[int, ...]]]]] = []
         for shard in shards:
             copies: list[list[tuple[int, tuple[int, ...]]]] = []

@@ -1,7 +1,7 @@
 """Rings: the part of an operand that a core keeps in its local memory while it streams through.
 
-A ring holds `depth` rows; row y lies in slot `y % depth`, padding columns beside it, and one more slot holds nothing but padding
-for rows above and below the image. A row may overwrite a slot once the last reader of what was there is done.
+A ring holds `depth` rows; row y lies in slot `y % depth`, with padding columns beside it. Rows above and below the image are not
+held: gather patterns mask them. A row may overwrite a slot once the last reader of what was there is done.
 The depth is the smallest for which that never makes an earlier place in the global order wait for a later one.
 """
 
@@ -82,8 +82,8 @@ class Ring:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the ring with its slot of padding."""
-        return (self.depth + 1) * self.pitch
+        """Bytes of the ring."""
+        return self.depth * self.pitch
 
     def note_reader(self, first: int, last: int, cluster: int, task: int, start: float, end: float) -> None:
         """Registers that a task reads rows first..last between two places of the order."""
@@ -98,9 +98,8 @@ class Ring:
         return [row for row in range(self.n_rows) if self.first_use[row] < INFINITY]
 
     def offset(self, row: int, x: int) -> int:
-        """Byte offset of a vector from the ring's address; rows outside the value lie in the slot of padding."""
-        slot = row % self.depth if 0 <= row < self.n_rows else self.depth
-        return slot * self.pitch + (x - self.x_start) * self.vector_bytes
+        """Byte offset of a vector from the ring's address."""
+        return row % self.depth * self.pitch + (x - self.x_start) * self.vector_bytes
 
     def before(self, row: int) -> tuple[int, int] | None:
         """What lies in the slot of a row before it: (row, samples back), or None in the first sample only."""
@@ -113,6 +112,11 @@ class Ring:
     def choose_depth(self, period: float, slack: int) -> None:
         """Sets the depth: the least that keeps the order, then up to `slack` more, preferring even division of the rows."""
         self._pick_depth(self.needed(), period, slack)
+        self.set_depth(self.depth)
+
+    def set_depth(self, depth: int) -> None:
+        """Fixes the depth and with it which rows share a slot."""
+        self.depth = depth
         self.occupants = [[] for _ in range(self.depth)]
         for row in self.needed():
             self.occupants[row % self.depth].append(row)

@@ -30,6 +30,7 @@ class Task:
         makes: (value, row) it is part of, or None.
         busy: time during which the cluster can take nothing else.
         tail: time from the end of that until the result is there.
+        pause: time that the cluster lets pass before its next task, to keep pace with slower ones.
         start: filled in.
         end: filled in.
     """
@@ -42,6 +43,7 @@ class Task:
     makes: tuple[str, int] | None
     busy: float
     tail: float
+    pause: float = 0.0
     start: float = 0.0
     end: float = 0.0
 
@@ -128,7 +130,7 @@ def fill(
         _, cluster, index = heapq.heappop(queue)
         task = tasks[cluster][index]
         task.start = begin
-        free[server] = begin + task.busy
+        free[server] = begin + task.busy + task.pause
         task.end = begin + task.busy + task.tail
         done += 1
         place[cluster] += 1

@@ -1,0 +1,128 @@
+"""The compiler of the crossbar target: unfold, replicate, place, lower; and refine by simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+from pimloom.hardware import Hardware
+from pimloom.ir.graph import Graph
+from pimloom.mapping.replicate import Demand, balance, bottleneck, spend
+from pimloom.program import Program
+from pimloom.targets.crossbar.lower import Lowering, Options
+from pimloom.targets.crossbar.placement import Placement, Placer, Policy, capacity_error
+from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage, analyse
+from pimloom.targets.crossbar.unfold import Unfolded, unfold
+
+FILLS = (1.0, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.0)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A network with its weights on arrays.
+
+    Attributes:
+        flow: the stages.
+        unfolded: by MATRIX stage.
+        placement: where everything is.
+        copies: by MATRIX stage.
+        bottleneck_cycles: time of the slowest layer, the compute bound of the throughput of this mapping.
+    """
+
+    flow: Dataflow
+    unfolded: Mapping[int, Unfolded]
+    placement: Placement
+    copies: Mapping[int, int]
+    bottleneck_cycles: float
+
+
+def window_cycles(hardware: Hardware, stage: Stage, graph: Graph, unfolded: Unfolded) -> float:
+    """Time that one window takes on one copy: the interval of the arrays, or all its MVMs in turn where a core does one
+    thing at a time."""
+    bits = 8 * graph.types[stage.inputs[0].value].itemsize_bytes
+    if hardware.core.issue.window > 1:
+        return float(hardware.crossbar.mvm_interval_cycles(bits))
+    unit, memory = hardware.core.vector_unit, hardware.core.local_memory
+    columns = -(-stage.shape.channels // unit.lanes) * unit.beat_cycles
+    sums = -(-stage.shape.channels * 4 // memory.width_bytes) * (memory.read_beat_cycles + memory.write_beat_cycles)
+    gather = unfolded.costs.gather_beats / unfolded.costs.mvms * memory.read_beat_cycles
+    return unfolded.costs.mvms * (hardware.crossbar.mvm_cycles(bits) + columns + sums + gather)
+
+
+def demands(flow: Dataflow, hardware: Hardware, unfolded: Mapping[int, Unfolded]) -> dict[int, Demand]:
+    """What each weight wants, by the first stage that uses it."""
+    first: dict[str, int] = {}
+    uses: dict[str, int] = {}
+    for stage in flow.stages:
+        if stage.kind is Kind.MATRIX:
+            weight = flow.graph.nodes[stage.node].inputs[1]
+            first.setdefault(weight, stage.index)
+            uses[weight] = uses.get(weight, 0) + 1
+    return {
+        index: Demand(
+            flow.stages[index].shape.rows, flow.stages[index].shape.width, uses[weight],
+            window_cycles(hardware, flow.stages[index], flow.graph, unfolded[index]), unfolded[index].crossbars,
+        )
+        for weight, index in first.items()
+    }  # fmt: skip
+
+
+def map_network(graph: Graph, hardware: Hardware, *, replicate: bool = True, unfolding: str = "") -> Mapped:
+    """Unfolds, replicates and places a quantised graph.
+
+    Args:
+        graph: the quantised graph.
+        hardware: the machine.
+        replicate: False to keep one copy of each layer.
+        unfolding: the one unfolding to use; all are tried if empty.
+
+    Raises:
+        CapacityError: one copy of each layer does not fit.
+    """
+    flow = analyse(graph)
+    unfolded = {s.index: unfold(s, graph, hardware, unfolding) for s in flow.stages if s.kind is Kind.MATRIX}
+    wanted = demands(flow, hardware, unfolded)
+    needed = sum(d.size for d in wanted.values())
+    if needed > hardware.total_crossbars:
+        raise capacity_error(needed, hardware)
+    serial = hardware.core.issue.window == 1
+    for fill in FILLS if replicate else (0.0,):
+        capacity = max(needed, int(hardware.total_crossbars * fill))
+        chosen = balance(list(wanted.values()), capacity)
+        chosen = spend(list(wanted.values()), chosen, capacity) if fill else [1] * len(chosen)
+        copies = _for_all_stages(flow, dict(zip(wanted, chosen, strict=True)))
+        load = {i: _load(flow.stages[i], wanted[i], copies[i]) for i in wanted}
+        for policy in (Policy.LEAST_LOADED,) if serial else (Policy.NEXT, Policy.TIGHTEST):
+            placement = Placer(flow, hardware, unfolded, copies, load, policy).place()
+            if placement is not None:
+                return Mapped(flow, unfolded, placement, copies, bottleneck(list(wanted.values()), chosen))
+    raise capacity_error(needed, hardware)
+
+
+def _load(stage: Stage, demand: Demand, copies: int) -> float:
+    return demand.rows * demand.width * demand.repeats * demand.window_time / max(copies, 1)
+
+
+def _for_all_stages(flow: Dataflow, chosen: Mapping[int, int]) -> dict[int, int]:
+    by_weight = {flow.graph.nodes[flow.stages[i].node].inputs[1]: n for i, n in chosen.items()}
+    return {s.index: by_weight[flow.graph.nodes[s.node].inputs[1]] for s in flow.stages if s.kind is Kind.MATRIX}
+
+
+def lower(mapped: Mapped, hardware: Hardware, options: Options, notes: Mapping[str, Any] | None = None) -> Program:
+    """The program of a mapped network."""
+    program = Lowering(mapped.flow, hardware, mapped.unfolded, mapped.placement, options).run()
+    return replace(program, notes={**_notes(mapped, hardware), **(notes or {})})
+
+
+def _notes(mapped: Mapped, hardware: Hardware) -> dict[str, Any]:
+    graph = mapped.flow.graph
+    used = sum(g.crossbars for g in mapped.placement.groups)
+    return {
+        "crossbars_used": used,
+        "crossbars_available": hardware.total_crossbars,
+        "compute_bound_cycles": mapped.bottleneck_cycles,
+        "copies": {graph.nodes[mapped.flow.stages[i].node].name: n for i, n in mapped.copies.items()},
+        "kinds": {graph.nodes[s.node].name: s.kind.value for s in mapped.flow.stages},
+    }
