@@ -30,7 +30,9 @@ def info(name: str, shape: Any, dtype: int = TensorProto.FLOAT) -> onnx.ValueInf
     return helper.make_tensor_value_info(name, dtype, shape)
 
 
-def model(nodes: list[onnx.NodeProto], inputs: Any, outputs: Any, constants: Any = None, **kwargs: Any) -> onnx.ModelProto:
+def model(
+    nodes: list[onnx.NodeProto], inputs: Any, outputs: Any, constants: Any = None, **kwargs: Any
+) -> onnx.ModelProto:
     """A model; inputs and outputs by name and shape, constants by name and array."""
     opset = kwargs.pop("opset", 20)
     graph = helper.make_graph(
@@ -70,7 +72,9 @@ def test_light_models_with_random_weights_give_what_onnx_runtime_gives(name: str
         shape = tuple(shapes[node.input[0]])
         spread = np.sqrt(2 / max(1, np.prod(shape[1:]))) if len(shape) > 1 else 0.1
         weights = generator.normal(0.0 if len(shape) > 1 else 1.0, spread, shape).astype(np.float32)
-        proto.graph.initializer.append(numpy_helper.from_array(np.abs(weights) if len(shape) == 1 else weights, node.output[0]))
+        proto.graph.initializer.append(
+            numpy_helper.from_array(np.abs(weights) if len(shape) == 1 else weights, node.output[0])
+        )
         proto.graph.node.remove(node)
     options = runtime.SessionOptions()
     options.log_severity_level = 4
@@ -114,7 +118,11 @@ SHAPE_FAULTS = [
     ((1, 3, "h", "w"), None, "input 'x': dimension 'h' is symbolic; bind it with --shape x=1,3,N,N"),
     (("batch", 3), {"z": (1, 3)}, "shape for 'z': there is no such input or dimension; inputs: x"),
     (("batch", 3), {"x": (1, 3, 1)}, "input 'x': 3 dimensions are given, the model has 2: [batch, 3]"),
-    (("batch", 3), {"x": (1, 4)}, "input 'x': dimension 1 is 3 in the model, 4 is given; only symbolic dimensions can be bound"),
+    (
+        ("batch", 3),
+        {"x": (1, 4)},
+        "input 'x': dimension 1 is 3 in the model, 4 is given; only symbolic dimensions can be bound",
+    ),
     (("batch", 3), {"x": (0, 3)}, "input 'x': shape [0, 3] is given; every size must be 1 or more"),
     (("n", "n"), {"x": (2, 3)}, "input 'x': dimension 'n' is 3 here and 2 elsewhere; give equal sizes"),
     (None, None, "input 'x': its shape is not stated; bind it with --shape x=1,3,224,224"),
@@ -191,7 +199,9 @@ CONSTANTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("nodes", "text"), GRAPH_FAULTS, ids=[f"{i}-{n[0].op_type}" for i, (n, _) in enumerate(GRAPH_FAULTS)])
+@pytest.mark.parametrize(
+    ("nodes", "text"), GRAPH_FAULTS, ids=[f"{i}-{n[0].op_type}" for i, (n, _) in enumerate(GRAPH_FAULTS)]
+)
 def test_faults_of_nodes_are_explained(nodes: list[onnx.NodeProto], text: str) -> None:
     opset = 21 if nodes[0].op_type == "QuantizeLinear" else 20
     with pytest.raises(ModelError, match=re.escape(text)):
@@ -203,7 +213,9 @@ def test_faults_of_models_are_explained(tmp_path: Path) -> None:
         load_onnx(model([helper.make_node("Relu", ["x"], ["y"])], [("x", (1,))], ["y"], opset=6))
     with pytest.raises(ModelError, match="model 'g': it has no nodes; there is nothing to compile"):
         load_onnx(model([], [("x", (1,))], ["x"]))
-    with pytest.raises(ModelError, match="input 'x': it is no tensor; sequences, maps and optional values cannot be inputs"):
+    with pytest.raises(
+        ModelError, match="input 'x': it is no tensor; sequences, maps and optional values cannot be inputs"
+    ):
         sequence = helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, (1,))
         load_onnx(model([helper.make_node("Relu", ["x"], ["y"])], [sequence], ["y"]))
     with pytest.raises(ModelError, match="there is no such file; give the path of an .onnx file"):
@@ -268,7 +280,9 @@ def test_the_lowest_double_stays_finite_and_masks_may_be_infinite() -> None:
     load_onnx(dense(np.array([[0, -np.inf]], np.float32)))
 
 
-@pytest.mark.parametrize(("value", "text"), [(np.nan, "1 of 4 elements are NaN"), (np.inf, "1 of 4 elements are infinite")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(np.nan, "1 of 4 elements are NaN"), (np.inf, "1 of 4 elements are infinite")]
+)
 def test_nan_and_infinite_weights_are_refused(value: float, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     proto = dense(np.array([[1, 2, value, 4]], np.float32))
     with pytest.raises(ModelError, match=f"tensor 'w': {text}; weights must be"):
@@ -304,7 +318,9 @@ def test_moved_large_constants_stay_lazy(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_filled_constants_stay_filled() -> None:
     nodes = [
-        helper.make_node("ConstantOfShape", ["s"], ["f"], value=helper.make_tensor("v", TensorProto.FLOAT, [1], [0.25])),
+        helper.make_node(
+            "ConstantOfShape", ["s"], ["f"], value=helper.make_tensor("v", TensorProto.FLOAT, [1], [0.25])
+        ),
         helper.make_node("Reshape", ["f", "s2"], ["w"]),
         helper.make_node("MatMul", ["x", "w"], ["y"]),
     ]

@@ -112,6 +112,7 @@ def random_timing(seed: int, n_steps: int = 40) -> Timing:
         queue=int(rng.integers(1, 4)),
         issue_cycles=int(rng.integers(1, 3)),
         in_order=bool(rng.integers(2)),
+        is_serial=bool(rng.integers(3) == 0),
         handshake_cycles=int(rng.integers(1, 5)),
         hop_cycles=int(rng.integers(0, 4)),
     )

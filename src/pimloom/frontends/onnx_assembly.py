@@ -51,6 +51,25 @@ KEPT = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 @final
 @dataclass(slots=True)
+class _Names:
+    """Names in use; counts per wanted name keep thousands of unrolled steps fast."""
+
+    taken: set[str] = field(default_factory=set[str])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+
+    def take(self, wanted: str) -> str:
+        """The wanted name, or the first of `wanted_1, wanted_2, ...` that is free; takes it."""
+        name, count = wanted, self.counts.get(wanted, 0)
+        while name in self.taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self.counts[wanted] = count
+        self.taken.add(name)
+        return name
+
+
+@final
+@dataclass(slots=True)
 class Assembly:
     """Values, constants and nodes gathered so far.
 
@@ -71,8 +90,8 @@ class Assembly:
     node_name: str = ""
     _public: dict[str, str] = field(default_factory=dict[str, str])
     _depths: dict[str, int] = field(default_factory=dict[str, int])
-    _taken: set[str] = field(default_factory=set[str])
-    _node_names: set[str] = field(default_factory=set[str])
+    _value_names: _Names = field(default_factory=_Names)
+    _node_names: _Names = field(default_factory=_Names)
     _frames: list[list[int]] = field(default_factory=lambda: [[]])
     _scalars: dict[tuple[float, str], str] = field(default_factory=dict[tuple[float, str], str])
     _folded_elements: int = 0
@@ -152,14 +171,14 @@ class Assembly:
         for place in own:
             node = self.nodes[place]
             wanted = self.node_name if len(own) == 1 else f"{self.node_name}/{node.op.lower()}"
-            self.nodes[place] = replace(node, name=_unused(wanted, self._node_names))
+            self.nodes[place] = replace(node, name=self._node_names.take(wanted))
         self.node_name = former
 
     def publish(self, value: str, name: str, depth: int = 0) -> None:
-        """Gives a value its name in the model, unless it has one from as far outside: `depth` counts the bodies around."""
+        """Gives a value its name in the model; one from further outside wins (`depth` counts the bodies around)."""
         if name and (value not in self._public or depth < self._depths[value]):
-            self._taken.discard(self._public.get(value, ""))
-            self._public[value] = _unused(name, self._taken)
+            self._value_names.taken.discard(self._public.get(value, ""))
+            self._public[value] = self._value_names.take(name)
             self._depths[value] = depth
 
     def finish(self, name: str, outputs: Mapping[str, str]) -> Graph:
@@ -183,13 +202,13 @@ class Assembly:
         """The value that carries an output's name: itself, or a copy where it is known by another name."""
         if self._public.get(value) == name:
             return value
-        if value not in self._public and name not in self._taken:
+        if value not in self._public and name not in self._value_names.taken:
             self.publish(value, name)
             return value
         former = self.begin(name)
         copy = self.emit("Identity", (value,), {}, fold=False)[0]
         self.end(former)
-        self._taken.discard(name)
+        self._value_names.taken.discard(name)
         displaced = [v for v, held in self._public.items() if held == name]
         for other in displaced:
             del self._public[other]
@@ -258,16 +277,6 @@ class Assembly:
         if depth > MAX_DERIVATIONS:
             return None
         return [DerivedConstant(base, node, i, type_, depth) for i, type_ in enumerate(types)]
-
-
-def _unused(wanted: str, taken: set[str]) -> str:
-    """The wanted name, or the first of `wanted_1, wanted_2, ...` that is free; takes it."""
-    name, count = wanted, 0
-    while name in taken:
-        count += 1
-        name = f"{wanted}_{count}"
-    taken.add(name)
-    return name
 
 
 def _needed(nodes: Sequence[Node], outputs: Iterable[str]) -> tuple[list[Node], set[str]]:

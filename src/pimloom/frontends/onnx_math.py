@@ -209,14 +209,9 @@ def _embed_normalization(call: Call) -> tuple[Value, ...]:
     return (y, call.assembly.fill((call.shape(0)[0],), 0, "int32") if call.has_output(1) else "", total)
 
 
-def _bias_add(call: Call) -> tuple[Value, ...]:
-    total = call.emit("Add", call.value(0), call.value(1))
-    return (call.emit("Add", total, call.value(2)) if call.has(2) else total,)
-
-
 FUSED_ROWS: Mapping[str, Normaliser] = {
     "Gelu": partial(_gelu, approximate="none"), "BiasGelu": partial(_gelu, approximate="none"),
-    "FastGelu": partial(_gelu, approximate="tanh"), "QuickGelu": _quick_gelu, "BiasAdd": _bias_add,
+    "FastGelu": partial(_gelu, approximate="tanh"), "QuickGelu": _quick_gelu,
     "SkipLayerNormalization": _skip_normalization, "SkipSimplifiedLayerNormalization": _skip_normalization,
     "LayerNormalization": _layer_normalization, "SimplifiedLayerNormalization": _rms_normalization,
     "FusedMatMul": _fused_matmul, "TransposeMatMul": _fused_matmul, "FusedGemm": _fused_gemm,

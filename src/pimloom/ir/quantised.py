@@ -458,7 +458,7 @@ def _linear(node: Node, step: LinearStep, arrays: tuple[Array | None, ...], inpu
         attributes = {**attributes, "alpha": 1.0, "beta": 1.0}
     (sums,) = op_of(node).meaning(attributes, x.astype(dtype), w.astype(dtype))
     axis = _CHANNEL_AXIS.get(node.op, -1)
-    exact = np.moveaxis(sums, axis, -1).astype(np.int64)
+    exact = np.moveaxis(np.atleast_1d(sums), axis, -1).astype(np.int64)  # vector times vector has no axis
     codes = step.finish(exact, _bias(node, arrays, input_types))
     return np.moveaxis(codes, -1, axis)
 

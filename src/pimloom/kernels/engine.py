@@ -11,7 +11,8 @@ works for sample `iteration - s`. An instance (row, sample)
    are ready, the receive begins when the send is done;
 4. runs `reps` repetitions, each through the row's phases in order. Phase p asks for its resource, starts when that is free,
    holds it `hold` cycles, and the repetition asks for phase p + 1 `pass` cycles after the start. The next repetition asks for
-   phase 0 when this one starts phase 1 (when it has passed phase 0, if there is one phase only);
+   phase 0 when this one starts phase 1 (when it has passed phase 0, if there is one phase only; when it has passed its
+   last phase, if repetitions are `serial`);
 5. is done when the last repetition has left its last phase.
 
 A resource serves requests in the order of their time. A negative resource -1 - q is route q: the repetition starts
@@ -117,7 +118,7 @@ def run(
     phase_res, phase_hold, phase_pass,
     dep_ptr, dep_row, dep_distance, next_ptr, next_row, next_distance,
     shared, route_ptr, route_link, gap_device, gap_ptr, gap_before, gap_after, gap_cycles,
-    window, queue, issue_cycles, in_order, handshake, hop, capacity,
+    window, queue, issue_cycles, in_order, serial, handshake, hop, capacity,
     start, done, waits, where, report,
 ):  # fmt: skip
     """Simulates all streams to their end.
@@ -154,6 +155,7 @@ def run(
         queue: int. Detached instances in flight per processor, at least 1.
         issue_cycles: int. Cycles between two issues of a processor, at least 1.
         in_order: int. 1 to hold issue until dependencies are done.
+        serial: int. 1 where a repetition begins only when the one before has ended.
         handshake: int. Cycles from the meeting of send and receive to the start, at least 1.
         hop: int. Cycles from one link of a route to the next.
         capacity: int. Events that one processor may have pending.
@@ -320,11 +322,11 @@ def run(
                 mark = s_age[s] << 4
                 n = n_phases[row]
                 stored = True
-                if (phase == 1 or n == 1) and s_begin[s] > 0:
+                if s_begin[s] > 0 and ((phase + 1 == n) if serial else (phase == 1 or n == 1)):
                     s_begin[s] -= 1
                     res = phase_res[row * MAX_PHASES]
                     event = _SHARED if (res < 0 or shared[res]) else _LOCAL
-                    again = begin if n > 1 else begin + phase_pass[x]
+                    again = begin + phase_pass[x] if (serial or n == 1) else begin
                     stored = _push(ev_time, ev_key, ev_slot, ev_n, capacity, p, again, (event << 60) | mark, slot)
                 if phase + 1 < n:
                     res = phase_res[x + 1]

@@ -80,8 +80,9 @@ class Quantise:
         """
         if not any(_is_real(graph.types[v]) for v in _values(graph)):
             return graph
+        graph = CanonicaliseLinear()(graph)
         ranges = calibrate(graph, self.samples or (random_sample(graph, self.seed),), self.percentile)
-        typed = CanonicaliseLinear()(AbsorbQuantiseNodes()(graph))
+        typed = CanonicaliseLinear()(AbsorbQuantiseNodes()(graph))  # weights are constants only now
         return _write(typed, _activation_types(typed, ranges, self), self)
 
 
@@ -138,7 +139,8 @@ def _activation_types(graph: Graph, ranges: dict[str, Range], options: Quantise)
     for node in graph.nodes:
         if _moves(node):
             _join_moved(graph, node, groups)
-        groups.is_wide.update(groups.root(v) for i, v in enumerate(node.inputs) if (node.op, i) in WIDE_INPUTS)
+        places = [v for i, v in enumerate(node.inputs) if (node.op, i) in WIDE_INPUTS and v not in graph.constants]
+        groups.is_wide.update(groups.root(v) for v in places)
     groups.is_wide.update(groups.root(v) for v in (*_inner_products(graph), *_residual_sums(graph)))
     _spread_masks(graph, groups)
     types: dict[str, TensorType] = {}

@@ -161,10 +161,11 @@ class _Machine:
         self.waits[row, 1] += begin - time
         if phase == 0 and self.start[row, instance.sample] < 0:
             self.start[row, instance.sample] = begin
-        is_only = t.n_phases[row] == 1
-        if (phase == 1 or is_only) and instance.begun < t.reps[row]:
+        is_only, is_last = t.n_phases[row] == 1, phase + 1 == t.n_phases[row]
+        goes_on = is_last if t.is_serial else (phase == 1 or is_only)
+        if goes_on and instance.begun < t.reps[row]:
             instance.begun += 1
-            self._request(begin + travel if is_only else begin, p, instance, 0)
+            self._request(begin + travel if is_only or t.is_serial else begin, p, instance, 0)
         if phase + 1 < t.n_phases[row]:
             self._request(begin + travel, p, instance, phase + 1)
             return

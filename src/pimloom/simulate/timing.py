@@ -44,6 +44,7 @@ class Timing:
         queue: detached instances in flight.
         issue_cycles: cycles between issues.
         in_order: whether issue waits for dependencies.
+        is_serial: whether a repetition begins only when the one before has ended.
         handshake_cycles: cycles from the meeting of send and receive to the start.
         hop_cycles: cycles from link to link of a route.
     """
@@ -74,6 +75,7 @@ class Timing:
     queue: int = 1
     issue_cycles: int = 1
     in_order: bool = False
+    is_serial: bool = False
     handshake_cycles: int = 1
     hop_cycles: int = 1
 

@@ -10,6 +10,7 @@ from pimloom.hardware import Hardware
 from pimloom.ir.graph import Graph
 from pimloom.mapping.replicate import Demand, balance, bottleneck, spend
 from pimloom.program import Program
+from pimloom.targets import Request
 from pimloom.targets.crossbar.lower import Lowering, Options
 from pimloom.targets.crossbar.placement import Placement, Placer, Policy, capacity_error
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage, analyse
@@ -126,3 +127,11 @@ def _notes(mapped: Mapped, hardware: Hardware) -> dict[str, Any]:
         "copies": {graph.nodes[mapped.flow.stages[i].node].name: n for i, n in mapped.copies.items()},
         "kinds": {graph.nodes[s.node].name: s.kind.value for s in mapped.flow.stages},
     }
+
+
+def compile_network(graph: Graph, hardware: Hardware, request: Request) -> Program:
+    """Compiles a quantised graph for a machine of crossbar cores."""
+    request.progress("mapping")
+    mapped = map_network(graph, hardware)
+    request.progress("scheduling")
+    return lower(mapped, hardware, Options(mode=request.mode.value, samples=request.samples))

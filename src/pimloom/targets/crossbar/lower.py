@@ -192,7 +192,9 @@ class Lowering:
             per_vector += columns * self.sum_bytes[stage.node] * (2 if cluster.peers else 1)
         sharing = sum(1 for c in self.clusters if c.core == cluster.core) if len(self.clusters) < 64 else self._on_core(cluster.core)
         budget = self.options.buffer_share * self.hardware.core.local_memory.size_bytes / max(sharing, 1)
-        return max(1, min(cluster.x_stop - cluster.x_start, int(budget // (BUFFERS * per_vector))))
+        width = max(1, min(cluster.x_stop - cluster.x_start, int(budget // (BUFFERS * per_vector))))
+        # All copies take the same share of a task.
+        return width // len(cluster.copies) * len(cluster.copies) if 0 < len(cluster.copies) < width else width
 
     def _on_core(self, core: int) -> int:
         if not hasattr(self, "_core_counts"):
@@ -435,10 +437,10 @@ class Lowering:
         sums, outs, remote = self.buffers[number]
         width, columns = task.x_stop - task.x_start, cluster.c_stop - cluster.c_start
         parity, item = index % BUFFERS, self.graph.types[stage.output].itemsize_bytes
-        head, mvms = self._emit_products(number, cluster.core, cluster.copies, cluster, stage, task, sums[parity])
+        head, mvms = self._emit_products(number, cluster.core, cluster.copies, cluster, stage, index, task, sums[parity])
         heads, complete = [head], mvms
         for p, (core, copies) in enumerate(cluster.peers):
-            peer_head, peer_mvms = self._emit_products(number, core, copies, cluster, stage, task, remote[p][parity], is_peer=True)
+            peer_head, peer_mvms = self._emit_products(number, core, copies, cluster, stage, index, task, remote[p][parity], is_peer=True)
             heads.append(peer_head)
             landing = sums[BUFFERS * (p + 1) + parity]
             complete = [self._emit_partial(cluster, stage, task, core, peer_mvms, remote[p][parity], landing, sums[parity], complete)]
@@ -449,7 +451,7 @@ class Lowering:
         return heads, tail
 
     def _emit_products(
-        self, number: int, core: int, copies: Sequence[Sequence[int]], cluster: Cluster, stage: Stage, task: Task, sums: int,
+        self, number: int, core: int, copies: Sequence[Sequence[int]], cluster: Cluster, stage: Stage, index: int, task: Task, sums: int,
         *, is_peer: bool = False,
     ) -> tuple[int, list[int]]:  # fmt: skip
         """`preset` and the `mvm`s of one core."""
@@ -462,11 +464,10 @@ class Lowering:
         share = -(-width // max(len(copies), 1))
         mvms: list[int] = []
         unfolded = self.unfolded[stage.index]
-        for c, groups in enumerate(copies):
+        for c in range(-(-width // share)):
             low, high = task.x_start + c * share, min(task.x_start + (c + 1) * share, task.x_stop)
-            if low >= high:
-                break
-            for g in groups:
+            # A task of fewer vectors than copies leaves some out: the next task begins with those.
+            for g in copies[(c + index * -(-width // share)) % len(copies)]:
                 group = self.placement.groups[g]
                 block = unfolded.blocks[group.block]
                 base, pattern = self._gather(ring, stage, block.in_start - ring.c_start, block.in_channels, block.bands[group.band], task.row, low)

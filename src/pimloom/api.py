@@ -1,0 +1,211 @@
+"""The Python interface: load, compile, simulate, execute, verify. Only this module joins targets and engines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from pimloom.errors import ModelError, UsageError, VerificationError
+from pimloom.execute import Interpreter, compare, encode_inputs, real_values
+from pimloom.frontends import load_onnx, to_onnx
+from pimloom.frontends.zoo import ZOO, build, input_example
+from pimloom.hardware import Hardware, load_hardware
+from pimloom.ir.evaluate import evaluate
+from pimloom.ir.graph import Graph
+from pimloom.passes import default_pipeline, error_bound
+from pimloom.program import Program
+from pimloom.program.save import load_program, save_program
+from pimloom.result import Result, Verification
+from pimloom.simulate import cycles
+from pimloom.simulate import simulate as simulate_program
+from pimloom.targets import TARGETS, Mode, Request
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Inputs = Mapping[str, Array]
+
+
+def _quiet(_: str) -> None:
+    """Progress that nobody wants to see."""
+
+
+def load(source: str | Path | Graph | Any, shapes: Mapping[str, tuple[int, ...]] | None = None, seed: int = 0) -> Graph:
+    """Loads a network.
+
+    Args:
+        source: a name of the zoo (`pimloom models`), the path of an ONNX file, an `onnx.ModelProto`, or a Graph.
+        shapes: shapes of inputs whose dimensions are symbolic.
+        seed: of the weights of zoo networks.
+
+    Raises:
+        ModelError: the network is malformed or uses something unsupported.
+    """
+    if isinstance(source, Graph):
+        return source
+    if isinstance(source, str) and source in ZOO:
+        if shapes:
+            raise UsageError(f"'{source}' is a network of the zoo with fixed shapes; --shape is for ONNX files")
+        return build(source, seed)
+    if isinstance(source, str) and "/" not in source and not Path(source).suffix and not Path(source).exists():
+        return build(source, seed)  # raises with the nearest names
+    return load_onnx(source, shapes)
+
+
+def hardware(source: str | Path | Hardware, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Hardware:
+    """Loads a machine: a preset, a YAML file, or one that is loaded already, with overrides such as `chips=2`."""
+    if not isinstance(source, (str, Path)):
+        return source
+    return load_hardware(source, overrides)
+
+
+@final
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled network: its program, and the graphs it came from.
+
+    Attributes:
+        program: what is simulated and executed.
+        source: the float graph, None for a program loaded from a file.
+        calibration: the inputs it was quantised with.
+        compile_s: seconds of compiling.
+    """
+
+    program: Program
+    source: Graph | None = None
+    calibration: Inputs = field(default_factory=dict[str, Array])
+    compile_s: float = 0.0
+
+    @cached_property
+    def _interpreter(self) -> Interpreter:
+        return Interpreter(self.program)
+
+    def simulate(self, *, trace: bool = True) -> Result:
+        """Time and energy."""
+        return replace(simulate_program(self.program, trace=trace), compile_s=self.compile_s)
+
+    def execute(self, inputs: Inputs | None = None) -> dict[str, Array]:
+        """Real outputs (float64) for real inputs; the calibration inputs if none are given."""
+        return real_values(self.program.graph, self.execute_codes(inputs))
+
+    def execute_codes(self, inputs: Inputs | None = None) -> dict[str, Array]:
+        """Output codes for real inputs."""
+        return self._interpreter.run(encode_inputs(self.program, self._given(inputs)))
+
+    def verify(self, inputs: Inputs | None = None, *, reference: str = "auto") -> Verification:
+        """Executes the program and compares: bit by bit with the graph, within the stated bound with the float network.
+
+        Args:
+            inputs: real inputs; the calibration inputs if none are given.
+            reference: "onnxruntime", "graph" (our own float meaning), "none", or "auto" for the first that is there.
+        """
+        given = self._given(inputs)
+        codes = encode_inputs(self.program, given)
+        executed = self._interpreter.run(codes)
+        meaning = evaluate(self.program.graph, codes)
+        name, real, bounds = self._reference(given, reference)
+        return compare(self.program.graph, executed, meaning, real, name, bounds)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the program to a file."""
+        save_program(self.program, path)
+
+    def _given(self, inputs: Inputs | None) -> Inputs:
+        if inputs is not None:
+            return inputs
+        return self.calibration or input_example(self.program.graph)
+
+    def _reference(self, inputs: Inputs, wanted: str) -> tuple[str, Inputs, dict[str, float]]:
+        if wanted == "none" or self.source is None:
+            return "graph" if self.source is None else "none", {}, {}
+        real = {v: np.asarray(inputs[v]).astype(self.source.types[v].dtype) for v in self.source.inputs}
+        bounds = {v: b.bound for v, b in error_bound(self.source, self.program.graph, (real,)).items()}
+        if wanted in ("auto", "onnxruntime"):
+            found = _onnxruntime(self.source, real)
+            if found is not None:
+                return "onnxruntime", found, bounds
+            if wanted == "onnxruntime":
+                raise VerificationError("onnxruntime is not installed; pip install 'pimloom[verify]', or compare with --reference graph")
+        return "graph", evaluate(self.source, real), bounds
+
+
+def _onnxruntime(graph: Graph, inputs: Inputs) -> dict[str, Array] | None:
+    """Outputs of the float network from ONNX Runtime; None where it is not installed."""
+    try:
+        import onnxruntime  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs]
+    except ImportError:
+        return None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    outputs = session.run(list(graph.outputs), dict(inputs))
+    return dict(zip(graph.outputs, (np.asarray(o) for o in outputs), strict=True))
+
+
+def compile(  # noqa: A001
+    model: str | Path | Graph | Any, machine: str | Path | Hardware = "isaac", *, mode: str = "latency", batch: int = 0, effort: int = 1,
+    seed: int = 0, weight_bits: int = 0, activation_bits: int = 0, calibration: Sequence[Inputs] = (),
+    shapes: Mapping[str, tuple[int, ...]] | None = None, progress: Callable[[str], None] = _quiet,
+) -> Compiled:  # fmt: skip
+    """Compiles a network for a machine.
+
+    Args:
+        model: see `load`.
+        machine: see `hardware`.
+        mode: "latency" (one sample as early as possible) or "throughput" (samples per second).
+        batch: samples per run; 0 for 1 in latency mode and 8 in throughput mode.
+        effort: 0 to 3, how long to search for a better mapping.
+        seed: of the weights of zoo networks, of random calibration inputs and of the search.
+        weight_bits: 8 or 16; 0 for the machine's own.
+        activation_bits: 8 or 16; 0 for the machine's own.
+        calibration: real inputs to choose the scales with; seeded random ones if there are none.
+        shapes: see `load`.
+        progress: called with a word when a step begins.
+
+    Raises:
+        ModelError: the network cannot be loaded or compiled.
+        HardwareError: the machine cannot be loaded.
+        CapacityError: the machine is too small.
+        UsageError: an argument is out of range.
+    """
+    chosen = hardware(machine)
+    if mode not in [m.value for m in Mode]:
+        raise UsageError(f"mode: '{mode}' found, 'latency' or 'throughput' expected")
+    for name, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
+        if bits not in (0, 8, 16):
+            raise UsageError(f"{name}: {bits} found, 8 or 16 expected")
+    request = Request(Mode(mode), batch or (8 if mode == "throughput" else 1), effort, seed, cycles, progress)
+    progress("loading")
+    begun = time.perf_counter()
+    graph = load(model, shapes, seed)
+    samples = tuple(calibration) or (input_example(graph, seed),)
+    progress("quantising")
+    bits = chosen.precision
+    quantised = default_pipeline(weight_bits or bits.weight_bits, activation_bits or bits.activation_bits, samples, seed)(graph)
+    if not quantised.nodes:
+        raise ModelError(f"network '{graph.name}': nothing is left to compute; its outputs are constants or inputs")
+    program = TARGETS[chosen.kind].compile(quantised, chosen, request)
+    return Compiled(program, graph, samples[0], time.perf_counter() - begun)
+
+
+def load_compiled(path: str | Path) -> Compiled:
+    """A program saved by `Compiled.save` or `pimloom compile`."""
+    return Compiled(load_program(path))
+
+
+def run(
+    model: str | Path | Graph | Any, machine: str | Path | Hardware = "isaac", *, verify: bool = True, inputs: Inputs | None = None,
+    **options: Any,
+) -> Result:  # fmt: skip
+    """Compiles, simulates, executes and verifies; `options` are those of `compile`."""
+    compiled = compile(model, machine, **options)
+    result = compiled.simulate()
+    if not verify:
+        return result
+    begun = time.perf_counter()
+    verification = compiled.verify(inputs)
+    return replace(result, verification=verification, execute_s=time.perf_counter() - begun)

@@ -1,0 +1,198 @@
+"""Simulation of a Program: costs, engine, and what the times say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pimloom.ir.ops import full_attributes, op_of
+from pimloom.program import COMPONENTS, INSTRUCTIONS, Program
+from pimloom.program.rows import Array
+from pimloom.result import NodeResult, Result, Trace
+from pimloom.result.result import MAX_TRACED_ROWS
+from pimloom.simulate import engine
+from pimloom.simulate.bounds import bounds
+from pimloom.simulate.costs import CostedProgram, cost
+from pimloom.simulate.timing import WAIT_NAMES, Timing, Times
+
+
+def simulate(program: Program, run: Callable[..., Times] = engine.run, *, trace: bool = True) -> Result:
+    """Simulates a program cycle by cycle.
+
+    Args:
+        program: what to run.
+        run: the engine; the reference machine in tests.
+        trace: whether to keep the times of all rows.
+
+    Raises:
+        SimulationError: the program deadlocks.
+    """
+    costed = cost(program)
+    begun = time.perf_counter()
+    times = run(costed.timing, describe_row(program)) if run is engine.run else run(costed.timing)
+    seconds = time.perf_counter() - begun
+    return replace(summarise(program, costed, times, trace=trace), simulate_s=seconds)
+
+
+def cycles(program: Program) -> tuple[int, float]:
+    """Latency of the first sample and steady-state period, without the rest: the cost function of searches."""
+    times = engine.run(cost(program).timing)
+    ends = times.done.max(axis=0, initial=0)
+    return int(ends[0]), _period(ends)
+
+
+def describe_row(program: Program) -> Callable[[int], str]:
+    """Names a row by its mnemonic and node."""
+
+    def describe(row: int) -> str:
+        node = int(program.rows["node"][row])
+        name = f" of '{program.graph.nodes[node].name}'" if node >= 0 else ""
+        return f"row {row} ({INSTRUCTIONS[int(program.rows['opcode'][row])].name}{name})"
+
+    return describe
+
+
+def _period(ends: Array) -> float:
+    """Cycles between samples in the steady state: over the second half of the run, where start-up has passed."""
+    if ends.size < 2:
+        return float(ends[0]) if ends.size else 0.0
+    half = ends.size // 2
+    return float(ends[-1] - ends[half - 1]) / (ends.size - half)
+
+
+def summarise(program: Program, costed: CostedProgram, times: Times, *, trace: bool) -> Result:
+    """Everything but the seconds."""
+    machine, t = program.hardware, costed.timing
+    ends = times.done.max(axis=0, initial=0)
+    latency, period = int(ends[0]) if ends.size else 0, _period(ends)
+    span = period if program.mode == "throughput" and program.samples > 1 else float(latency)
+    busy = resource_busy(t)
+    energy = {name: float(values.sum()) for name, values in costed.costs.energy_pj.items()}
+    energy["static"] = machine.static_mw_total * span / machine.clock_ghz
+    component = costed.resources.component
+    totals = {name: float(busy[component == i].sum()) for i, name in enumerate(COMPONENTS)}
+    counts = {name: int((component == i).sum()) for i, name in enumerate(COMPONENTS)}
+    counts["crossbars"] = machine.total_crossbars
+    weight = np.ones(busy.size)
+    weight[costed.resources.group] = program.groups.crossbars
+    totals["crossbars"] = float((busy * weight)[component == COMPONENTS.index("crossbars")].sum())
+    links = busy[component == COMPONENTS.index("network")]
+    return Result(
+        model=program.name, hardware=machine.name, target=program.target, mode=program.mode, samples=program.samples,
+        clock_ghz=machine.clock_ghz, nodes=_nodes(program, costed, times), rows=program.n_rows, instructions=program.instructions(),
+        cycles=int(ends.max(initial=0)), latency_cycles=latency, period_cycles=period, energy_pj=energy, busy_cycles=totals,
+        resources=counts,
+        utilisation={name: totals[name] / max(counts[name] * span, 1.0) for name in COMPONENTS},
+        busiest={name: float(busy[component == i].max(initial=0.0)) / max(span, 1.0) for i, name in enumerate(COMPONENTS)},
+        waits_cycles={name: float(times.waits[:, i].sum()) / program.samples for i, name in enumerate(WAIT_NAMES)},
+        bounds=bounds(program, costed, busy), core_busy=_core_busy(program, costed, busy),
+        core_crossbars=np.bincount(program.groups.processor, program.groups.crossbars, machine.total_cores).astype(np.int32),
+        core_nodes=_core_nodes(program), link_load=links[links > 0] / max(span, 1.0),
+        chip_rows=machine.chip.core_rows, chip_cols=machine.chip.core_cols, chips=machine.chips,
+        trace=_trace(program, times) if trace and program.n_rows <= MAX_TRACED_ROWS else None, notes=dict(program.notes),
+        utilisation_of_crossbars=float(program.groups.crossbars.sum()) / machine.total_crossbars,
+    )  # fmt: skip
+
+
+def resource_busy(timing: Timing) -> Array:
+    """float64[R]: cycles that each resource is held per sample."""
+    busy = np.zeros(timing.shared.size)
+    for phase in range(timing.phase_res.shape[1]):
+        rows = np.flatnonzero(timing.n_phases > phase)
+        res = timing.phase_res[rows, phase]
+        held = timing.phase_hold[rows, phase].astype(np.float64) * timing.reps[rows]
+        plain = (res >= 0) & (timing.gap_device[np.maximum(res, 0)] < 0)
+        busy += np.bincount(res[plain], held[plain], busy.size)
+        by_route = np.bincount(-1 - res[res < 0], held[res < 0], timing.route_ptr.size - 1)
+        lengths = np.diff(timing.route_ptr)
+        busy += np.bincount(timing.route_link, np.repeat(by_route, lengths), busy.size)
+    return busy
+
+
+def _core_busy(program: Program, costed: CostedProgram, busy: Array) -> dict[str, Array]:
+    resources = costed.resources
+    found: dict[str, Array] = {}
+    for name in ("local memory", "vector unit", "crossbars"):
+        at = resources.component == COMPONENTS.index(name)
+        weight = program.groups.crossbars if name == "crossbars" else np.ones(int(at.sum()))
+        found[name] = np.bincount(resources.owner[at], busy[at] * weight, program.hardware.total_cores)
+    return found
+
+
+def _core_nodes(program: Program) -> tuple[tuple[str, ...], ...]:
+    names: list[dict[str, None]] = [{} for _ in range(program.hardware.total_cores)]
+    rows = program.rows
+    held = np.unique(np.stack([rows["processor"], rows["node"]]), axis=1) if rows.size else np.zeros((2, 0), int)
+    for core, node in held.T:
+        if node >= 0:
+            names[core][program.graph.nodes[node].name] = None
+    return tuple(tuple(n) for n in names)
+
+
+def _nodes(program: Program, costed: CostedProgram, times: Times) -> tuple[NodeResult, ...]:
+    rows, graph, t = program.rows, program.graph, costed.timing
+    n = len(graph.nodes)
+    at = np.flatnonzero(rows["node"] >= 0)
+    node = rows["node"][at]
+    first, last = np.full(n, np.iinfo(np.int64).max), np.zeros(n, np.int64)
+    begun = times.start[at, 0]
+    np.minimum.at(first, node[begun >= 0], begun[begun >= 0])
+    np.maximum.at(last, node, times.done[at, 0])
+    energy = sum((np.bincount(node, values[at], n) for values in costed.costs.energy_pj.values()), np.zeros(n))
+    busy = _busy_by_node(costed, at, node, n)
+    waits = {name: np.bincount(node, times.waits[at, i], n) / program.samples for i, name in enumerate(WAIT_NAMES)}
+    moved = {name: np.bincount(node, values[at], n) for name, values in costed.costs.moved_bytes.items()}
+    cores = np.bincount(np.unique(np.stack([rows["processor"][at], node]), axis=1)[1], minlength=n) if at.size else np.zeros(n, int)
+    crossbars = _crossbars_by_node(program)
+    copies: Mapping[str, Any] = program.notes.get("copies", {})
+    kinds: Mapping[str, Any] = program.notes.get("kinds", {})
+    made: list[NodeResult] = []
+    for i, one in enumerate(graph.nodes):
+        if last[i] == 0:
+            continue
+        macs = op_of(one).macs(full_attributes(one), graph.input_types(one), graph.output_types(one))
+        made.append(NodeResult(
+            one.name, one.op, str(kinds.get(one.name, "")), int(first[i]), int(last[i]), {k: float(v[i]) for k, v in busy.items() if v[i]},
+            float(energy[i]), int(macs), int(crossbars.get(i, 0)), int(copies.get(one.name, 0)), int(cores[i]),
+            {k: float(v[i]) for k, v in waits.items()}, {k: float(v[i]) for k, v in moved.items() if v[i]},
+        ))  # fmt: skip
+    return tuple(made)
+
+
+def _busy_by_node(costed: CostedProgram, at: Array, node: Array, n: int) -> dict[str, Array]:
+    t, component = costed.timing, costed.resources.component
+    network = COMPONENTS.index("network")
+    busy = np.zeros((len(COMPONENTS), n))
+    for phase in range(t.phase_res.shape[1]):
+        used = at[t.n_phases[at] > phase]
+        if not used.size:
+            continue
+        res = t.phase_res[used, phase]
+        part = np.where(res < 0, network, component[np.maximum(res, 0)]).astype(np.int64)
+        held = t.phase_hold[used, phase].astype(np.float64) * t.reps[used]
+        owner = node[t.n_phases[at] > phase]
+        busy += np.bincount(part * n + owner, held, len(COMPONENTS) * n).reshape(len(COMPONENTS), n)
+    return {name: busy[i] for i, name in enumerate(COMPONENTS)}
+
+
+def _crossbars_by_node(program: Program) -> dict[int, int]:
+    rows = program.rows
+    mvm = np.flatnonzero([row.name == "mvm" for row in INSTRUCTIONS])[0]
+    at = rows["opcode"] == mvm
+    pairs = np.unique(np.stack([rows["node"][at], rows["arg"][at]]), axis=1)
+    sizes: dict[int, int] = {}
+    for node, group in pairs.T:
+        sizes[int(node)] = sizes.get(int(node), 0) + int(program.groups.crossbars[group])
+    return sizes
+
+
+def _trace(program: Program, times: Times) -> Trace:
+    return Trace(
+        program.rows["processor"].astype(np.int32), program.rows["opcode"].copy(), program.rows["node"].astype(np.int32),
+        times.start[:, 0].copy(), times.done[:, 0].copy(), tuple(row.name for row in INSTRUCTIONS),
+        tuple(node.name for node in program.graph.nodes),
+    )  # fmt: skip
