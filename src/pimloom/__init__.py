@@ -1,6 +1,9 @@
 """pimloom compiles neural networks to processing-in-memory hardware, simulates, executes and verifies the result."""
 
-from pimloom.api import Compiled, compile, hardware, load, load_compiled, run  # noqa: A004
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from pimloom.errors import (
     CapacityError,
     HardwareError,
@@ -12,7 +15,22 @@ from pimloom.errors import (
     VerificationError,
 )
 
+if TYPE_CHECKING:
+    from pimloom.api import Compiled, compile, hardware, load, load_compiled, run  # noqa: A004
+
 __version__ = "0.1.0"
+
+_FROM_API = ("Compiled", "compile", "hardware", "load", "load_compiled", "run")
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the interface at its first use: `pimloom --help` needs neither Numba nor ONNX."""
+    if name in _FROM_API:
+        import pimloom.api  # noqa: PLC0415
+
+        return getattr(pimloom.api, name)
+    raise AttributeError(f"module 'pimloom' has no attribute '{name}'")
+
 
 __all__ = [
     "CapacityError", "Compiled", "HardwareError", "ModelError", "PimloomError", "ProgramError", "SimulationError", "UsageError",

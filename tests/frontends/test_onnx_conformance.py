@@ -1,7 +1,7 @@
 """Every op test of the onnx package, as a model: right, or refused with a sentence.
 
-Inputs that decide shapes are made constants where a model does not load without. Round trips through `to_onnx` are checked
-on the way.
+Inputs that decide shapes are made constants where a model does not load without. Round trips through `to_onnx` are
+checked on the way.
 """
 
 from __future__ import annotations
@@ -20,31 +20,66 @@ from pimloom.frontends import load_onnx, to_onnx
 from pimloom.ir.evaluate import evaluate
 from pimloom.ir.graph import Graph
 
-REFUSED_OPS = frozenset({
-    # random numbers, strings, images, training
-    "Bernoulli", "RandomUniformLike", "RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer",
-    "ImageDecoder", "Adagrad", "Adam", "Gradient", "Momentum",
-    # results whose shape depends on data, or without a row in the op table
-    "BitCast", "Col2Im", "DFT", "DeformConv", "Det", "MaxUnpool", "MelWeightMatrix", "NonMaxSuppression", "RoiAlign", "STFT",
-    "TensorScatter",
-    # the domain ai.onnx.ml
-    "ArrayFeatureExtractor", "Binarizer", "LabelEncoder", "TreeEnsemble",
-})  # fmt: skip
+REFUSED_OPS = frozenset(
+    {
+        # random numbers, strings, images, training
+        "Bernoulli",
+        "RandomUniformLike",
+        "RegexFullMatch",
+        "StringConcat",
+        "StringNormalizer",
+        "StringSplit",
+        "TfIdfVectorizer",
+        "ImageDecoder",
+        "Adagrad",
+        "Adam",
+        "Gradient",
+        "Momentum",
+        # results whose shape depends on data, or without a row in the op table
+        "BitCast",
+        "Col2Im",
+        "DFT",
+        "DeformConv",
+        "Det",
+        "MaxUnpool",
+        "MelWeightMatrix",
+        "NonMaxSuppression",
+        "RoiAlign",
+        "STFT",
+        "TensorScatter",
+        # the domain ai.onnx.ml
+        "ArrayFeatureExtractor",
+        "Binarizer",
+        "LabelEncoder",
+        "TreeEnsemble",
+    }
+)
 """All cases of these ops may be refused."""
 
 REFUSED_TEXTS = (
-    "element type STRING is not supported", "element type FLOAT8", "element type FLOAT4", "element type UINT2", "element type INT2",
-    "4-bit", "are NaN; weights", "it is no tensor; sequences", "it is a sequence",
-    "it is in training mode", "the indices, is not supported", "antialias=1",
-    "opset 1 found", "Scan before opset 9",
+    "element type STRING is not supported",
+    "element type FLOAT8",
+    "element type FLOAT4",
+    "element type UINT2",
+    "element type INT2",
+    "4-bit",
+    "are NaN; weights",
+    "it is no tensor; sequences",
+    "it is a sequence",
+    "it is in training mode",
+    "the indices, is not supported",
+    "antialias=1",
+    "opset 1 found",
+    "Scan before opset 9",
     "uint16 or uint32 or uint64 or uint8 expected",
-)  # fmt: skip
+)
 """Reasons to refuse a case of any other op."""
 
 DIFFERENT = (
     # ONNX Runtime and we take the rounded output size for align_corners, the reference the unrounded one
-    "test_resize_downsample_scales_linear_align_corners", "test_resize_downsample_scales_cubic_align_corners",
-)  # fmt: skip
+    "test_resize_downsample_scales_linear_align_corners",
+    "test_resize_downsample_scales_cubic_align_corners",
+)
 
 LOOSE = ("bf16", "bfloat16")
 """Cases computed in bfloat16, by us in float32."""

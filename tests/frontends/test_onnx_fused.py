@@ -40,7 +40,15 @@ def z(value: int) -> Array:
     return np.array(value, np.uint8)
 
 
-def one_node(op: str, values: list[Array | None], domain: str, constants: tuple[int, ...], n_outputs: int, version: int, **attributes: Any) -> tuple[onnx.ModelProto, dict[str, Array]]:  # fmt: skip
+def one_node(
+    op: str,
+    values: list[Array | None],
+    domain: str,
+    constants: tuple[int, ...],
+    n_outputs: int,
+    version: int,
+    **attributes: Any,
+) -> tuple[onnx.ModelProto, dict[str, Array]]:
     """A model of one node; the values at `constants` are initializers, the others inputs."""
     names = ["" if value is None else f"i{place}" for place, value in enumerate(values)]
     held = {name: value for name, value in zip(names, values, strict=True) if value is not None}
@@ -79,10 +87,26 @@ FUSED: list[tuple[str, str, list[Array | None], tuple[int, ...], int, dict[str, 
     ("FastGelu", MS, [X, real(8)], (1,), 1, {}, 1e-5),
     ("BiasGelu", MS, [X, real(8)], (1,), 1, {}, 1e-5),
     ("QuickGelu", MS, [X], (), 1, {"alpha": 1.5}, 1e-5),
-    ("SkipLayerNormalization", MS, [X, real(2, 5, 8), real(8), real(8), real(8)], (2, 3, 4), 1, {"epsilon": 1e-5}, 1e-5),
+    (
+        "SkipLayerNormalization",
+        MS,
+        [X, real(2, 5, 8), real(8), real(8), real(8)],
+        (2, 3, 4),
+        1,
+        {"epsilon": 1e-5},
+        1e-5,
+    ),
     ("SkipSimplifiedLayerNormalization", MS, [X, real(2, 5, 8), real(8)], (2,), 1, {"epsilon": 1e-5}, 1e-5),
     ("FusedMatMul", MS, [real(2, 5, 3), real(2, 5, 4)], (), 1, {"transA": 1, "alpha": 0.5}, 1e-5),
-    ("FusedGemm", MS, [real(3, 4), real(4, 5), real(5)], (1, 2), 1, {"activation": "LeakyRelu", "activation_alpha": 0.2}, 1e-5),
+    (
+        "FusedGemm",
+        MS,
+        [real(3, 4), real(4, 5), real(5)],
+        (1, 2),
+        1,
+        {"activation": "LeakyRelu", "activation_alpha": 0.2},
+        1e-5,
+    ),
     ("Attention", MS, [X, real(8, 24), real(24)], (1, 2), 1, H, 1e-5),
     ("Attention", MS, [X, real(8, 24), real(24)], (1, 2), 1, {**H, "unidirectional": 1}, 1e-5),
     ("Attention", MS, [X, real(8, 24), real(24), KEYS], (1, 2, 3), 1, H, 1e-5),
@@ -95,19 +119,77 @@ FUSED: list[tuple[str, str, list[Array | None], tuple[int, ...], int, dict[str, 
     ("QLinearSigmoid", MS, [u8(2, 8), f(0.05), z(100), f(1 / 256), z(0)], Q, 1, {}, 0),
     ("QLinearLeakyRelu", MS, [u8(2, 8), f(0.05), z(100), f(0.05), z(20)], Q, 1, {"alpha": 0.1}, 0),
     ("QLinearSoftmax", MS, [u8(2, 8), f(0.05), z(100), f(1 / 256), z(0)], Q, 1, {"opset": 13, "axis": -1}, 0),
-    ("QLinearConcat", MS, [f(0.1), z(90), u8(2, 8), f(0.05), z(100), u8(2, 3), f(0.07), z(3)], (0, 1, 3, 4, 6, 7), 1, {"axis": 1}, 0),
+    (
+        "QLinearConcat",
+        MS,
+        [f(0.1), z(90), u8(2, 8), f(0.05), z(100), u8(2, 3), f(0.07), z(3)],
+        (0, 1, 3, 4, 6, 7),
+        1,
+        {"axis": 1},
+        0,
+    ),
     ("QLinearGlobalAveragePool", MS, [u8(1, 3, 4, 4), f(0.1), z(100), f(0.05), z(110)], Q, 1, {}, 1),
     ("QLinearAveragePool", MS, [u8(1, 3, 5, 5), f(0.1), z(100), f(0.1), z(110)], Q, 1, {"kernel_shape": [3, 3]}, 1),
-    ("QGemm", MS, [u8(3, 4), f(0.1), z(100), i8(4, 5), f([0.02, 0.03, 0.01, 0.05, 0.02]), np.zeros(5, np.int8),
-                   np.arange(-200, 300, 100, np.int32), f(0.9), z(100)], tuple(range(1, 9)), 1, {}, 0),
-    ("MatMulIntegerToFloat", MS, [u8(3, 4), i8(4, 5), f(0.1), f(0.02), z(100), np.array(0, np.int8), real(5)], (2, 3, 4, 5), 1, {}, 1e-5),
+    (
+        "QGemm",
+        MS,
+        [
+            u8(3, 4),
+            f(0.1),
+            z(100),
+            i8(4, 5),
+            f([0.02, 0.03, 0.01, 0.05, 0.02]),
+            np.zeros(5, np.int8),
+            np.arange(-200, 300, 100, np.int32),
+            f(0.9),
+            z(100),
+        ],
+        tuple(range(1, 9)),
+        1,
+        {},
+        0,
+    ),
+    (
+        "MatMulIntegerToFloat",
+        MS,
+        [u8(3, 4), i8(4, 5), f(0.1), f(0.02), z(100), np.array(0, np.int8), real(5)],
+        (2, 3, 4, 5),
+        1,
+        {},
+        1e-5,
+    ),
     ("DynamicQuantizeLinear", "", [real(3, 4)], (), 3, {}, 0),
     ("MatMulInteger", "", [u8(3, 4), u8(4, 5), z(10), z(20)], (1, 2, 3), 1, {}, 0),
     ("ConvInteger", "", [u8(1, 2, 5, 5), u8(3, 2, 3, 3), z(10)], (1, 2), 1, {"pads": [1, 1, 1, 1]}, 0),
-    ("QLinearConv", "", [u8(1, 2, 5, 5), f(0.1), z(100), i8(3, 2, 3, 3), f([0.01, 0.02, 0.03]), np.zeros(3, np.int8), f(0.7),
-                         z(100), np.array([100, -300, 20], np.int32)], tuple(range(1, 9)), 1, {"pads": [1, 1, 1, 1]}, 0),
-    ("QLinearMatMul", "", [u8(3, 4), f(0.1), z(100), u8(4, 5), f(0.1), z(100), f(2), z(100)], tuple(range(1, 8)), 1, {}, 0),
-]  # fmt: skip
+    (
+        "QLinearConv",
+        "",
+        [
+            u8(1, 2, 5, 5),
+            f(0.1),
+            z(100),
+            i8(3, 2, 3, 3),
+            f([0.01, 0.02, 0.03]),
+            np.zeros(3, np.int8),
+            f(0.7),
+            z(100),
+            np.array([100, -300, 20], np.int32),
+        ],
+        tuple(range(1, 9)),
+        1,
+        {"pads": [1, 1, 1, 1]},
+        0,
+    ),
+    (
+        "QLinearMatMul",
+        "",
+        [u8(3, 4), f(0.1), z(100), u8(4, 5), f(0.1), z(100), f(2), z(100)],
+        tuple(range(1, 8)),
+        1,
+        {},
+        0,
+    ),
+]
 
 
 @pytest.mark.parametrize("row", FUSED, ids=[f"{i}-{row[0]}" for i, row in enumerate(FUSED)])
@@ -123,15 +205,27 @@ def test_fused_ops_give_what_onnx_runtime_gives(row: Any) -> None:
 
 
 REFUSALS: list[tuple[str, list[Array | None], dict[str, Any], int, str]] = [
-    ("FusedGemm", [real(3, 4), real(4, 5)], {"activation": "Odd"}, 1, "activation 'Odd' is not known; expected one of Relu"),
+    (
+        "FusedGemm",
+        [real(3, 4), real(4, 5)],
+        {"activation": "Odd"},
+        1,
+        "activation 'Odd' is not known; expected one of Relu",
+    ),
     ("FusedMatMul", [real(3, 4), real(4, 5)], {"transBatchA": 1}, 1, "transBatchA and transBatchB are not supported"),
     ("Attention", [X, real(8, 24)], {**H, "do_rotary": 1}, 1, "do_rotary=1 is not supported"),
     ("Attention", [X, real(8, 24)], H, 2, "its output 1 is not supported; export the model without key-value caches"),
     ("Attention", [X, real(8, 20)], H, 1, "weights give 20 columns, expected queries, keys and values of 2 heads"),
     ("MultiHeadAttention", [X], H, 1, "packed or rank-4 operands are not supported"),
     ("GroupQueryAttention", [X], {}, 1, "op 'GroupQueryAttention' of domain 'com.microsoft' (opset 1) is not known"),
-    ("QLinearAveragePool", [u8(1, 3, 5, 5), f(1), z(0), f(1), z(0)], {"channels_last": 1}, 1, "channels_last=1 is not supported"),
-]  # fmt: skip
+    (
+        "QLinearAveragePool",
+        [u8(1, 3, 5, 5), f(1), z(0), f(1), z(0)],
+        {"channels_last": 1},
+        1,
+        "channels_last=1 is not supported",
+    ),
+]
 
 
 @pytest.mark.parametrize(("op", "values", "attributes", "n_outputs", "text"), REFUSALS)
@@ -166,7 +260,7 @@ OLDER: list[tuple[str, int, list[Array | None], dict[str, Any]]] = [
     ("Flatten", 9, [real(2, 3, 4)], {"axis": 2}),
     ("GridSample", 16, [real(1, 2, 4, 4), np.tanh(real(1, 3, 3, 2))], {"mode": "bilinear"}),
     ("GroupNormalization", 18, [real(2, 6, 3), real(2), real(2)], {"num_groups": 2}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -271,10 +365,11 @@ def test_faults_of_recurrent_ops_are_explained(
 def test_scans_are_unrolled(axes: list[int]) -> None:
     """Running sums along one axis; the outputs are stacked along another."""
     body = helper.make_graph(
-        [helper.make_node("Add", ["s", "v"], ["t"]), helper.make_node("Identity", ["t"], ["u"])], "body",
+        [helper.make_node("Add", ["s", "v"], ["t"]), helper.make_node("Identity", ["t"], ["u"])],
+        "body",
         [helper.make_tensor_value_info(n, 1, (3,)) for n in ("s", "v")],
         [helper.make_tensor_value_info(n, 1, (3,)) for n in ("t", "u")],
-    )  # fmt: skip
+    )
     x = real(4, 3) if axes[0] == 0 else real(3, 4)
     attributes = {"scan_input_axes": [axes[0]], "scan_output_axes": [axes[1]], "scan_input_directions": [1]}
     model, feeds = one_node("Scan", [real(3), x], "", (), 2, 20, body=body, num_scan_inputs=1, **attributes)

@@ -48,12 +48,21 @@ def small_models() -> list[bytes]:
     weights = [tensor("w", 1, 12, 2), tensor("r", 1, 12, 3), tensor("b", 1, 24)]
     graphs.append(helper.make_graph(lstm, "lstm", [info("x", (4, 1, 2))], [info("y", None), info("c", None)], weights))
     body = helper.make_graph(
-        [helper.make_node("Mul", ["v", "two"], ["w"]), helper.make_node("Identity", ["c"], ["go"])], "body",
-        [info("i", (), 7), info("c", (), 9), info("v", (2,))], [info("go", (), 9), info("w", (2,))],
-    )  # fmt: skip
+        [helper.make_node("Mul", ["v", "two"], ["w"]), helper.make_node("Identity", ["c"], ["go"])],
+        "body",
+        [info("i", (), 7), info("c", (), 9), info("v", (2,))],
+        [info("go", (), 9), info("w", (2,))],
+    )
     loop = [helper.make_node("Loop", ["trips", "", "x"], ["y"], body=body)]
-    graphs.append(helper.make_graph(loop, "loop", [info("x", (2,))], [info("y", None)], [
-        numpy_helper.from_array(np.array(5), "trips"), numpy_helper.from_array(np.float32([2]), "two")]))  # fmt: skip
+    graphs.append(
+        helper.make_graph(
+            loop,
+            "loop",
+            [info("x", (2,))],
+            [info("y", None)],
+            [numpy_helper.from_array(np.array(5), "trips"), numpy_helper.from_array(np.float32([2]), "two")],
+        )
+    )
     moves = [
         helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
         helper.make_node("Pad", ["t", "pads"], ["p"], mode="reflect"),
@@ -62,9 +71,19 @@ def small_models() -> list[bytes]:
         helper.make_node("Split", ["l"], ["a", "b"], axis=0, num_outputs=2),
         helper.make_node("Einsum", ["a", "b"], ["y"], equation="ijk,ljk->il"),
     ]
-    graphs.append(helper.make_graph(moves, "moves", [info("x", (3, 4, 2))], [info("y", None)], [
-        numpy_helper.from_array(np.array([0, 1, 0, 0, 1, 0]), "pads"), numpy_helper.from_array(np.array([1]), "one"),
-        numpy_helper.from_array(np.array([1, 2, 3]), "reps")]))  # fmt: skip
+    graphs.append(
+        helper.make_graph(
+            moves,
+            "moves",
+            [info("x", (3, 4, 2))],
+            [info("y", None)],
+            [
+                numpy_helper.from_array(np.array([0, 1, 0, 0, 1, 0]), "pads"),
+                numpy_helper.from_array(np.array([1]), "one"),
+                numpy_helper.from_array(np.array([1, 2, 3]), "reps"),
+            ],
+        )
+    )
     models = [helper.make_model(g, opset_imports=[helper.make_opsetid("", 18)], ir_version=9) for g in graphs]
     return [model.SerializeToString() for model in models]
 
@@ -203,7 +222,7 @@ def field(number: int, body: bytes) -> bytes:
 
 
 def nested(depth: int) -> bytes:
-    """Ifs inside each other: graph (field 1 node, 12 output), node (1 input, 2 output, 4 op, 5 attribute), attribute (6 graph)."""
+    """Nested Ifs (graph 1 node, 12 output; node 1 input, 2 output, 4 op, 5 attribute; attribute 6 graph)."""
     out = field(12, helper.make_tensor_value_info("y", 1, None).SerializeToString())
     graph = field(1, helper.make_node("Relu", ["x"], ["y"]).SerializeToString()) + out
     for _ in range(depth):
@@ -231,8 +250,11 @@ def test_giants_are_refused_at_once() -> None:
         [helper.make_node("Range", ["one", "depth", "one"], ["y"])],
     ]
     numbers = {
-        "many": np.array([2**16, 2**16, 2**16, 2**16]), "pads": np.array([2**31] * 8), "one": np.array(1), "depth": np.array(2**40),
-    }  # fmt: skip
+        "many": np.array([2**16, 2**16, 2**16, 2**16]),
+        "pads": np.array([2**31] * 8),
+        "one": np.array(1),
+        "depth": np.array(2**40),
+    }
     held = [numpy_helper.from_array(a, n) for n, a in numbers.items()]
     held += [numpy_helper.from_array(np.ones(s, np.float32), n) for n, s in (("w", (1, 1, 1, 1)), ("w2", (2,)))]
     for nodes in giants:

@@ -21,9 +21,16 @@ from pimloom.ir.evaluate import evaluate
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 LIGHT_NODES = {
-    "light_bvlc_alexnet": 22, "light_densenet121": 668, "light_inception_v1": 142, "light_inception_v2": 371,
-    "light_resnet50": 176, "light_shufflenet": 203, "light_squeezenet": 65, "light_vgg19": 44, "light_zfnet512": 22,
-}  # fmt: skip
+    "light_bvlc_alexnet": 22,
+    "light_densenet121": 668,
+    "light_inception_v1": 142,
+    "light_inception_v2": 371,
+    "light_resnet50": 176,
+    "light_shufflenet": 203,
+    "light_squeezenet": 65,
+    "light_vgg19": 44,
+    "light_zfnet512": 22,
+}
 
 
 def info(name: str, shape: Any, dtype: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
@@ -168,35 +175,71 @@ GRAPH_FAULTS: list[tuple[list[onnx.NodeProto], str]] = [
     ([helper.make_node("Relu", ["q"], ["y"], name="r")], "node 'r' (Relu): input 0 'q' is not defined"),
     ([helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Abs", ["x"], ["y"])], "output 'y' is defined twice"),
     ([helper.make_node("Relu", [], ["y"], name="r")], "node 'r' (Relu): 0 inputs found, 1 to 1 expected"),
-    ([helper.make_node("Foo", ["x"], ["y"], name="f")], "node 'f' (Foo): op 'Foo' of domain 'ai.onnx' (opset 20) is not known"),
+    (
+        [helper.make_node("Foo", ["x"], ["y"], name="f")],
+        "node 'f' (Foo): op 'Foo' of domain 'ai.onnx' (opset 20) is not known",
+    ),
     ([helper.make_node("Foo", ["x"], ["y"], domain="acme")], "op 'Foo' of domain 'acme' (opset 0) is not known"),
     ([helper.make_node("Relu", ["x"], ["z"])], "output 'y': it is never defined; a tensor is expected"),
     ([helper.make_node("SequenceConstruct", ["x"], ["y"])], "output 'y': it is a sequence; a tensor is expected"),
     ([helper.make_node("Relu", ["x"], ["y"], beta=1)], "attribute 'beta' is not supported; known: none"),
     ([helper.make_node("Reshape", ["x", "x"], ["y"])], "the shape (input 1) must be known when loading"),
-    ([helper.make_node("Softmax", ["x"], ["y"], axis=9)], "axis 9 is out of range for a value of 4 dimensions; expected -4..3"),
+    (
+        [helper.make_node("Softmax", ["x"], ["y"], axis=9)],
+        "axis 9 is out of range for a value of 4 dimensions; expected -4..3",
+    ),
     ([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.STRING)], "element type STRING is not supported"),
-    ([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.INT4)], "4-bit integers are supported as stored weights only"),
-    ([helper.make_node("MaxPool", ["x"], ["y", "i"], kernel_shape=[2, 2])], "its second output, the indices, is not supported"),
+    (
+        [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.INT4)],
+        "4-bit integers are supported as stored weights only",
+    ),
+    (
+        [helper.make_node("MaxPool", ["x"], ["y", "i"], kernel_shape=[2, 2])],
+        "its second output, the indices, is not supported",
+    ),
     ([helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2])], "kernel_shape [2] does not fit float32[1,2,4,4]"),
-    ([helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], auto_pad="ODD")], "auto_pad is 'ODD', expected NOTSET"),
+    (
+        [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], auto_pad="ODD")],
+        "auto_pad is 'ODD', expected NOTSET",
+    ),
     ([helper.make_node("Transpose", ["x"], ["y"], perm=[0, 0, 1, 2])], "perm [0, 0, 1, 2] is not a permutation"),
-    ([helper.make_node("Constant", [], ["y"], value_string="a")], "its value is given by ['value_string']; use a dense"),
+    (
+        [helper.make_node("Constant", [], ["y"], value_string="a")],
+        "its value is given by ['value_string']; use a dense",
+    ),
     ([helper.make_node("If", ["x"], ["y"])], "the condition (input 0) must be known when loading"),
     ([helper.make_node("Dropout", ["x", "", "t"], ["y"])], "it is in training mode, which draws random numbers"),
-    ([helper.make_node("BatchNormalization", ["x", "s", "s", "s", "s"], ["y"], training_mode=1)], "it is in training mode, which uses"),
+    (
+        [helper.make_node("BatchNormalization", ["x", "s", "s", "s", "s"], ["y"], training_mode=1)],
+        "it is in training mode, which uses",
+    ),
     ([helper.make_node("Tile", ["x", "big"], ["y"])], "is too large, at most 8589934592 elements are allowed"),
     ([helper.make_node("Expand", ["one", "big"], ["y"])], "is too large, at most 8589934592 elements are allowed"),
     ([helper.make_node("Expand", ["x", "s3"], ["y"])], "float32[1,2,4,4] cannot be expanded to shape [3]"),
     ([helper.make_node("ConstantOfShape", ["big"], ["y"])], "is too large, at most 8589934592 elements are allowed"),
-    ([helper.make_node("Range", ["zero", "far", "one"], ["y"])], "the model computes more than 100000000 constant elements"),
-    ([helper.make_node("LSTM", ["x", "s", "s"], ["y"])], "x, W, R are float32[1,2,4,4], float32[2], float32[2]; three dimensions"),
-    ([helper.make_node("QuantizeLinear", ["x", "k"], ["y"], output_dtype=TensorProto.INT4)], "4-bit activations are not supported"),
-]  # fmt: skip
+    (
+        [helper.make_node("Range", ["zero", "far", "one"], ["y"])],
+        "the model computes more than 100000000 constant elements",
+    ),
+    (
+        [helper.make_node("LSTM", ["x", "s", "s"], ["y"])],
+        "x, W, R are float32[1,2,4,4], float32[2], float32[2]; three dimensions",
+    ),
+    (
+        [helper.make_node("QuantizeLinear", ["x", "k"], ["y"], output_dtype=TensorProto.INT4)],
+        "4-bit activations are not supported",
+    ),
+]
 CONSTANTS = {
-    "big": np.array([2**20, 2**10, 2**10, 2**10]), "t": np.array(True), "s": np.ones(2, np.float32), "zero": np.array(0),
-    "one": np.array(1), "far": np.array(2**40), "k": np.array(1, np.float32), "s3": np.array([3]),
-}  # fmt: skip
+    "big": np.array([2**20, 2**10, 2**10, 2**10]),
+    "t": np.array(True),
+    "s": np.ones(2, np.float32),
+    "zero": np.array(0),
+    "one": np.array(1),
+    "far": np.array(2**40),
+    "k": np.array(1, np.float32),
+    "s3": np.array([3]),
+}
 
 
 @pytest.mark.parametrize(
@@ -218,11 +261,11 @@ def test_faults_of_models_are_explained(tmp_path: Path) -> None:
     ):
         sequence = helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, (1,))
         load_onnx(model([helper.make_node("Relu", ["x"], ["y"])], [sequence], ["y"]))
-    with pytest.raises(ModelError, match="there is no such file; give the path of an .onnx file"):
+    with pytest.raises(ModelError, match=r"there is no such file; give the path of an \.onnx file"):
         load_onnx(tmp_path / "absent.onnx")
-    with pytest.raises(ModelError, match="it is a directory; give the path of an .onnx file"):
+    with pytest.raises(ModelError, match=r"it is a directory; give the path of an \.onnx file"):
         load_onnx(tmp_path)
-    with pytest.raises(ModelError, match="model: found int, expected a path, bytes or an onnx.ModelProto"):
+    with pytest.raises(ModelError, match=r"model: found int, expected a path, bytes or an onnx\.ModelProto"):
         load_onnx(3)  # pyright: ignore[reportArgumentType]
     (tmp_path / "empty.onnx").write_bytes(b"")
     with pytest.raises(ModelError, match="it is empty; export the model again"):
@@ -421,7 +464,10 @@ def test_local_functions_are_inlined_with_their_attributes() -> None:
     body = [helper.make_node("LeakyRelu", ["a"], ["t"]), helper.make_node("Add", ["t", "a"], ["b"])]
     body[0].attribute.append(onnx.AttributeProto(name="alpha", type=onnx.AttributeProto.FLOAT, ref_attr_name="slope"))
     function = helper.make_function("own", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 20)], ["slope"])
-    nodes = [helper.make_node("Twice", ["x"], ["h"], domain="own", slope=0.5), helper.make_node("Twice", ["h"], ["y"], domain="own", slope=0.0)]  # fmt: skip
+    nodes = [
+        helper.make_node("Twice", ["x"], ["h"], domain="own", slope=0.5),
+        helper.make_node("Twice", ["h"], ["y"], domain="own", slope=0.0),
+    ]
     graph = load_onnx(model(nodes, [("x", (2,))], ["y"], functions=[function], imports=[helper.make_opsetid("own", 1)]))
     np.testing.assert_allclose(evaluate(graph, {"x": np.array([-2, 3], np.float32)})["y"], [-3, 12])
     assert [n.op for n in graph.nodes] == ["LeakyRelu", "Add"] * 2
@@ -470,7 +516,7 @@ def test_loops_of_known_length_are_unrolled() -> None:
         load_onnx(loop(1001))
 
 
-def test_nested_blow_up_is_refused_quickly() -> None:
+def test_nested_blow_up_is_refused_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Functions that call the former one ten times each: 10**8 nodes when inlined."""
     opset = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
     functions = []
@@ -481,10 +527,9 @@ def test_nested_blow_up_is_refused_quickly() -> None:
         functions.append(helper.make_function("own", f"F{level}", ["a"], ["b"], body, opset))
     nodes = [helper.make_node("F7", ["x"], ["y"], domain="own")]
     proto = model(nodes, [("x", (2,))], ["y"], functions=functions, imports=opset[1:])
-    with pytest.raises(ModelError, match="more than 20000 nodes|too large or too deeply nested when unrolled"):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(assembly_module, "MAX_NODES", 20_000)
-            load_onnx(proto)
+    monkeypatch.setattr(assembly_module, "MAX_NODES", 20_000)
+    with pytest.raises(ModelError, match="the unrolled network has more than 20000 nodes; shorten its loops"):
+        load_onnx(proto)
     functions[0].node[0].op_type, functions[0].node[0].domain = "F7", "own"
     with pytest.raises(ModelError, match="too large or too deeply nested when unrolled; simplify its loops"):
         load_onnx(model(nodes, [("x", (2,))], ["y"], functions=functions, imports=opset[1:]))

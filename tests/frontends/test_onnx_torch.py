@@ -26,11 +26,18 @@ class Segmenter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=2, dilation=2), nn.BatchNorm2d(8), nn.LeakyReLU(),
-            nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.Conv2d(8, 8, 3, groups=2, padding=1), nn.InstanceNorm2d(8, affine=True),
-            nn.ConvTranspose2d(8, 4, 3, stride=2, padding=1, output_padding=1), nn.GroupNorm(2, 4), nn.Hardswish(),
-            nn.AvgPool2d(2, count_include_pad=False, ceil_mode=True, padding=1), nn.Softmax(1),
-        )  # fmt: skip
+            nn.Conv2d(3, 8, 3, padding=2, dilation=2),
+            nn.BatchNorm2d(8),
+            nn.LeakyReLU(),
+            nn.MaxPool2d(3, 2, 1, ceil_mode=True),
+            nn.Conv2d(8, 8, 3, groups=2, padding=1),
+            nn.InstanceNorm2d(8, affine=True),
+            nn.ConvTranspose2d(8, 4, 3, stride=2, padding=1, output_padding=1),
+            nn.GroupNorm(2, 4),
+            nn.Hardswish(),
+            nn.AvgPool2d(2, count_include_pad=False, ceil_mode=True, padding=1),
+            nn.Softmax(1),
+        )
 
     def forward(self, x: Any) -> Any:
         return self.net(x)
@@ -120,7 +127,13 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], bool, dict[str, Any], int]] = {
     "segmenter": (Segmenter, (image(2, 3, 17, 17),), False, {}, 16),
     "detector": (Detector, (image(1, 3, 32, 32),), False, {}, 16),
     "detector-13": (Detector, (image(1, 3, 32, 32),), False, {"opset_version": 13}, 16),
-    "lstm": (lambda: Sequence("LSTM", bidirectional=True, num_layers=2, batch_first=True), (image(2, 5, 6),), False, {}, 280),
+    "lstm": (
+        lambda: Sequence("LSTM", bidirectional=True, num_layers=2, batch_first=True),
+        (image(2, 5, 6),),
+        False,
+        {},
+        280,
+    ),
     "gru": (lambda: Sequence("GRU", bidirectional=True, batch_first=True), (image(2, 5, 6),), False, {}, 170),
     "rnn": (lambda: Sequence("RNN"), (image(5, 2, 6),), False, {}, 20),
     "encoder": (encoder, (image(2, 7, 16),), False, {}, 80),
@@ -130,7 +143,7 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...], bool, dict[str, Any], int]] = {
     "decoder-dynamo": (Decoder, (torch.arange(10).reshape(2, 5), image(2, 4, 16)), True, {}, 80),
     "attention-dynamo": (Attention, (image(2, 5, 16),), True, {}, 30),
     "attention-dynamo-23": (Attention, (image(2, 5, 16),), True, {"opset_version": 23}, 17),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -146,7 +146,7 @@ def test_quantised_graphs_and_foreign_ops_are_refused() -> None:
     quantised = Graph("g", graph.inputs, graph.outputs, graph.nodes, types, {})
     with pytest.raises(ModelError, match=re.escape("value 'x': it is quantised (int8[2]); export the float graph")):
         to_onnx(quantised)
-    foreign = [node for node in graph.nodes]
+    foreign = list(graph.nodes)
     object.__setattr__(foreign[0], "op", "Rescale")
     from pimloom.ir.ops import op_names
 

@@ -7,6 +7,7 @@ graph, the bodies of If, Loop and Scan, which see the names around them, and fun
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -202,7 +203,7 @@ class Reader:
             return self._control(call, scope)
         if (call.domain, call.op) in _NORMALISERS and _is_plain(call):
             return _NORMALISERS[call.domain, call.op](call)
-        if call.domain == "" and call.op in op_names() and _is_plain(call):
+        if call.domain == "" and _has_row(call.op) and _is_plain(call):
             return _as_it_is(call)
         body = _defined_body(call)
         if body is not None:
@@ -398,6 +399,12 @@ def _proto_type(call: Call, value: Value) -> bytes:
     return helper.make_tensor_type_proto(
         helper.np_dtype_to_tensor_dtype(np.dtype(held.dtype)), held.shape
     ).SerializeToString()
+
+
+@functools.cache
+def _has_row(op: str) -> bool:
+    """Whether an op of ONNX has a row in the op table; rows of our own that ONNX does not know do not count."""
+    return defs.has(op) and op in op_names()
 
 
 def _is_plain(call: Call) -> bool:

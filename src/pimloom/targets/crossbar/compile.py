@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
+from pimloom.errors import CapacityError, InternalError
 from pimloom.hardware import Hardware
 from pimloom.ir.graph import Graph
 from pimloom.mapping.replicate import Demand, balance, bottleneck, spend
@@ -16,6 +17,7 @@ from pimloom.targets.crossbar.placement import Placement, Placer, Policy, capaci
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage, analyse
 from pimloom.targets.crossbar.unfold import Unfolded, unfold
 
+SHARES = (1.0, 0.4, 0.15, 0.05, 0.01)  # smaller tasks where local memories are tight
 FILLS = (1.0, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.0)
 
 
@@ -113,8 +115,16 @@ def _for_all_stages(flow: Dataflow, chosen: Mapping[int, int]) -> dict[int, int]
 
 def lower(mapped: Mapped, hardware: Hardware, options: Options, notes: Mapping[str, Any] | None = None) -> Program:
     """The program of a mapped network."""
-    program = Lowering(mapped.flow, hardware, mapped.unfolded, mapped.placement, options).run()
-    return replace(program, notes={**_notes(mapped, hardware), **(notes or {})})
+    for share in SHARES:
+        try:
+            tried = replace(options, buffer_share=options.buffer_share * share)
+            program = Lowering(mapped.flow, hardware, mapped.unfolded, mapped.placement, tried).run()
+        except CapacityError:
+            if share == SHARES[-1]:
+                raise
+            continue
+        return replace(program, notes={**_notes(mapped, hardware), **(notes or {})})
+    raise InternalError("no share of the local memory was tried")
 
 
 def _notes(mapped: Mapped, hardware: Hardware) -> dict[str, Any]:

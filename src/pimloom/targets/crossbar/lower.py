@@ -11,7 +11,7 @@ to others) and to global memory where something reads it there (`store`). Sums a
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -30,7 +30,9 @@ from pimloom.targets.crossbar.timetable import Task, fill
 from pimloom.targets.crossbar.unfold import Unfolded, band_segments, matrix_of
 
 BUFFERS = 2
+TIGHT_SHARE = 0.05
 PACE = 0.9
+ROOMY_SHARE = 0.4
 RingKey = tuple[int, str, int, int, int]
 
 
@@ -52,7 +54,7 @@ class Options:
     mode: str = "latency"
     samples: int = 1
     slack_rows: int = 2
-    buffer_share: float = 0.4
+    buffer_share: float = ROOMY_SHARE
     delay_cycles: float = 200.0
     lead_cycles: float = 4000.0
     period_cycles: float = 0.0
@@ -101,7 +103,12 @@ class Lowering:
         self.of_stage: dict[int, list[int]] = defaultdict(list)
         for number, cluster in enumerate(self.clusters):
             self.of_stage[cluster.stage].append(number)
+        self.n_buffers = BUFFERS if options.buffer_share > TIGHT_SHARE else 1
+        self.sharing = Counter(c.core for c in self.clusters)
         self.emitted = _Emitted()
+        self.windows: dict[int, list[tuple[int, int]]] = {}  # windowed ring to its (cluster, operand)
+        self.padding: dict[int, int] = {}  # windowed ring to the address of a vector of padding
+        self.read_by: dict[tuple[int, int, int], list[int]] = {}  # (cluster, task, core) to the rows that read its operands
         self.rings: list[Ring] = []
         self.ring_of: dict[tuple[int, int, int], Ring] = {}  # (cluster, operand, core)
         self.patterns: dict[tuple[tuple[int, int], ...], int] = {}
@@ -114,11 +121,12 @@ class Lowering:
 
     def run(self) -> Program:
         """Lowers everything."""
-        self._layout_global()
         self.tasks = [self._tasks_of(number) for number in range(len(self.clusters))]
         self._pace()
         self._time()
         self._make_rings()
+        self._reserve_local()
+        self._layout_global()
         self._layout_local()
         self._emit_tasks()
         self._emit_transfers()
@@ -190,18 +198,14 @@ class Lowering:
         per_vector = columns * item
         if stage.kind is Kind.MATRIX:
             per_vector += columns * self.sum_bytes[stage.node] * (2 if cluster.peers else 1)
-        sharing = sum(1 for c in self.clusters if c.core == cluster.core) if len(self.clusters) < 64 else self._on_core(cluster.core)
-        budget = self.options.buffer_share * self.hardware.core.local_memory.size_bytes / max(sharing, 1)
-        width = max(1, min(cluster.x_stop - cluster.x_start, int(budget // (BUFFERS * per_vector))))
+        if self.options.buffer_share < ROOMY_SHARE:
+            # Rings will be windowed: count their slots too.
+            reads = sum(o.shape.channels * self.graph.types[o.value].itemsize_bytes for o in stage.inputs if not o.is_broadcast)
+            per_vector += reads * stage.window.kernel[0] * stage.window.stride[1]
+        budget = self.options.buffer_share * self.hardware.core.local_memory.size_bytes / max(self.sharing[cluster.core], 1)
+        width = max(1, min(cluster.x_stop - cluster.x_start, int(budget // (self.n_buffers * per_vector))))
         # All copies take the same share of a task.
         return width // len(cluster.copies) * len(cluster.copies) if 0 < len(cluster.copies) < width else width
-
-    def _on_core(self, core: int) -> int:
-        if not hasattr(self, "_core_counts"):
-            self._core_counts: dict[int, int] = defaultdict(int)
-            for c in self.clusters:
-                self._core_counts[c.core] += 1
-        return self._core_counts[core]
 
     def _needs(self, stage: Stage, row: int) -> tuple[tuple[str, int, int], ...]:
         needs: list[tuple[str, int, int]] = []
@@ -274,7 +278,7 @@ class Lowering:
     def _time(self) -> None:
         arrival: dict[str, list[float]] = {}
         memory = self.hardware.global_memory
-        for value in self.regions:
+        for value in self.in_memory:
             if value in self.stage_of:
                 continue
             shape, size = self.flow.shapes[value], self.graph.types[value].size_bytes
@@ -312,7 +316,7 @@ class Lowering:
                 if source.is_broadcast or stage.kind is Kind.MEAN:
                     x_start, x_stop = 0, source.shape.width
                 for core in (cluster.core, *(core for core, _ in cluster.peers)):
-                    key = (core, source.value, source.fill, *self._channels_read(cluster, stage, operand))
+                    key = (core, source.value, source.fill, *self._channels_read(cluster, stage, operand, core))
                     wanted[key].append((x_start, x_stop, number, operand))
         for key, readers in wanted.items():
             ring: Ring | None = None
@@ -345,11 +349,14 @@ class Lowering:
             return task.row, task.row
         return input_rows(stage, source.shape.rows, source.shape.images, task.row)
 
-    def _channels_read(self, cluster: Cluster, stage: Stage, operand: int) -> tuple[int, int]:
+    def _channels_read(self, cluster: Cluster, stage: Stage, operand: int, core: int) -> tuple[int, int]:
         if stage.kind is Kind.MATRIX:
-            if stage.groups == 1:
-                return 0, stage.inputs[operand].shape.channels
-            blocks = [self.unfolded[stage.index].blocks[self.placement.groups[g].block] for copy in cluster.copies for g in copy]
+            copies = cluster.copies if core == cluster.core else dict(cluster.peers)[core]
+            groups = [self.placement.groups[g] for copy in copies for g in copy]
+            blocks = [self.unfolded[stage.index].blocks[g.block] for g in groups]
+            if stage.window.kernel == (1, 1):
+                bands = [(b.in_start, b.bands[g.band]) for b, g in zip(blocks, groups, strict=True)]
+                return min(first + band.start for first, band in bands), max(first + band.stop for first, band in bands)
             return min(b.in_start for b in blocks), max(b.in_start + b.in_channels for b in blocks)
         return cluster.c_start, cluster.c_stop
 
@@ -364,14 +371,70 @@ class Lowering:
         self.blocks.append(Block(core, address, size, label, fill_code, dtype))
         return address
 
-    def _layout_local(self) -> None:
+    def _reserve_local(self) -> None:
+        """Decides what every core holds: buffers, then rings; where they do not fit, some rings become windowed."""
         self._arrivals()
         for number in range(len(self.clusters)):
             self.buffers.append(self._take_buffers(number))
-        self._choose_depths()
+        size = self.hardware.core.local_memory.size_bytes
+        used = self._choose_depths()
+        if max(used) > size:
+            for core in range(len(used)):
+                if used[core] > size:
+                    self._window_rings(core, used[core] - size)
+            self._arrivals()
+            self._choose_depths()
+
+    def _window_rings(self, core: int, excess: int) -> None:
+        """Makes rings of a core windowed, those that give most room first, until it fits."""
+        mine = [ring for ring in self.rings if ring.core == core and not ring.is_windowed]
+        for ring in sorted(mine, key=lambda r: -r.size_bytes):
+            if excess <= 0:
+                return
+            made = self._windowed(ring)
+            gain = ring.size_bytes - sum(one.size_bytes + 8 for one in made)
+            if gain <= 0:
+                continue
+            excess -= gain
+            self.rings.remove(ring)
+            self.rings += made
+            for one in made:
+                ((number, operand),) = self.windows[id(one)]
+                self.ring_of[number, operand, core] = one
+            self.in_memory |= {piece.source for piece in self.flow.sources(ring.value)}
+
+    def _windowed(self, ring: Ring) -> list[Ring]:
+        """A windowed ring for each cluster that reads a ring."""
+        made: list[Ring] = []
+        for (number, operand, core), held in self.ring_of.items():
+            if held is not ring:
+                continue
+            stage, cluster = self.flow.stages[self.clusters[number].stage], self.clusters[number]
+            if stage.inputs[operand].is_broadcast:
+                return [ring]
+            one = Ring(core, ring.value, ring.fill, ring.item_bytes, ring.x_start, ring.x_stop, ring.c_start, ring.c_stop, ring.n_rows)
+            one.c_start, one.c_stop = self._channels_read(cluster, stage, operand, core)
+            one.is_windowed, one.depth, one.span = True, self.n_buffers, 1
+            for index, task in enumerate(self.tasks[number]):
+                first, last = self._rows_read(stage, operand, task)
+                if first <= last:
+                    one.note_reader(first, last, number, index, task.start, task.end)
+                low, high = self._columns_read(stage, operand, task)
+                one.window_columns = max(one.window_columns, high - low)
+            self.windows[id(one)] = [(number, operand)]
+            made.append(one)
+        return made
+
+    def _columns_read(self, stage: Stage, operand: int, task: Task) -> tuple[int, int]:
+        width = stage.inputs[operand].shape.width
+        return (0, width) if stage.kind is Kind.MEAN else input_columns(stage, width, task.x_start, task.x_stop)
+
+    def _layout_local(self) -> None:
         for ring in self.rings:
             dtype = self.graph.types[ring.value].dtype
             ring.address = self._take(ring.core, ring.size_bytes, f"ring {ring.value}", ring.fill, dtype)
+            if ring.is_windowed:
+                self.padding[id(ring)] = self._take(ring.core, ring.vector_bytes, f"padding {ring.value}", ring.fill, dtype)
         size = self.hardware.core.local_memory.size_bytes
         worst = max(range(len(self.cursor)), key=self.cursor.__getitem__)
         if self.cursor[worst] > size:
@@ -380,20 +443,26 @@ class Lowering:
                 "use a machine with more local memory per core, or more cores",
             )  # fmt: skip
 
-    def _choose_depths(self) -> None:
-        """The least depths that keep the order; then, row by row, what the memories still hold."""
+    def _choose_depths(self) -> list[int]:
+        """The least depths that keep the order; then, row by row, what the memories still hold. Returns bytes used."""
         period, size = self.options.period_cycles or 1e18, self.hardware.core.local_memory.size_bytes
         used = list(self.cursor)
         for ring in self.rings:
+            if ring.is_windowed:
+                used[ring.core] += ring.size_bytes + ring.vector_bytes + 16
+                continue
             ring.choose_depth(period, 0)
             used[ring.core] += ring.size_bytes + 8
         for slack in range(1, self.options.slack_rows + 1):
             for ring in self.rings:
+                if ring.is_windowed:
+                    continue
                 held, before = ring.depth, ring.size_bytes
                 ring.choose_depth(period, slack)
                 if used[ring.core] + ring.size_bytes - before > size:
                     ring.set_depth(held)
                 used[ring.core] += ring.size_bytes - before
+        return used
 
     def _take_buffers(self, number: int) -> tuple[list[int], list[int], list[list[int]]]:
         cluster = self.clusters[number]
@@ -406,16 +475,19 @@ class Lowering:
         sums = columns * width * self.sum_bytes[stage.node]
         out_bytes = columns * width * self.graph.types[stage.output].itemsize_bytes
         has_sums = stage.kind in (Kind.MATRIX, Kind.MEAN)
-        own = [self._take(cluster.core, sums, f"sums {name}") for _ in range(BUFFERS if has_sums else 0)]
-        outs = [self._take(cluster.core, out_bytes, f"output {name}") for _ in range(BUFFERS)]
-        remote = [[self._take(core, sums, f"sums {name}") for _ in range(BUFFERS)] for core, _ in cluster.peers]
+        own = [self._take(cluster.core, sums, f"sums {name}") for _ in range(self.n_buffers if has_sums else 0)]
+        outs = [self._take(cluster.core, out_bytes, f"output {name}") for _ in range(self.n_buffers)]
+        remote = [[self._take(core, sums, f"sums {name}") for _ in range(self.n_buffers)] for core, _ in cluster.peers]
         if cluster.peers:
-            own += [self._take(cluster.core, sums, f"partial {name}") for _ in cluster.peers for _ in range(BUFFERS)]
+            own += [self._take(cluster.core, sums, f"partial {name}") for _ in cluster.peers for _ in range(self.n_buffers)]
         return own, outs, remote
 
     # Compute instructions ----------------------------------------------------------------------------------
 
     def _emit_tasks(self) -> None:
+        self._rings_by_cluster: dict[int, list[tuple[tuple[int, int, int], Ring]]] = defaultdict(list)
+        for place, ring in self.ring_of.items():
+            self._rings_by_cluster[place[0]].append((place, ring))
         self.heads: list[list[list[int]]] = []  # per cluster and task: rows that wait for inputs, by core
         self.tails: list[list[int]] = []  # per cluster and task: the row that is done last
         for number, cluster in enumerate(self.clusters):
@@ -426,7 +498,10 @@ class Lowering:
             }[stage.kind]  # fmt: skip
             heads: list[list[int]] = []
             tails: list[int] = []
+            windowed = [(o, r) for (n, o, _), r in self._rings_by_cluster.get(number, ()) if r.is_windowed]
             for index, task in enumerate(self.tasks[number]):
+                for operand, ring in windowed:
+                    ring.focus(index, self._rows_read(stage, operand, task)[0], self._columns_read(stage, operand, task)[0])
                 head, tail = emit(number, cluster, stage, index, task)
                 heads.append(head)
                 tails.append(tail)
@@ -436,13 +511,13 @@ class Lowering:
     def _emit_matrix(self, number: int, cluster: Cluster, stage: Stage, index: int, task: Task) -> tuple[list[int], int]:
         sums, outs, remote = self.buffers[number]
         width, columns = task.x_stop - task.x_start, cluster.c_stop - cluster.c_start
-        parity, item = index % BUFFERS, self.graph.types[stage.output].itemsize_bytes
+        parity, item = index % self.n_buffers, self.graph.types[stage.output].itemsize_bytes
         head, mvms = self._emit_products(number, cluster.core, cluster.copies, cluster, stage, index, task, sums[parity])
         heads, complete = [head], mvms
         for p, (core, copies) in enumerate(cluster.peers):
             peer_head, peer_mvms = self._emit_products(number, core, copies, cluster, stage, index, task, remote[p][parity], is_peer=True)
             heads.append(peer_head)
-            landing = sums[BUFFERS * (p + 1) + parity]
+            landing = sums[self.n_buffers * (p + 1) + parity]
             complete = [self._emit_partial(cluster, stage, task, core, peer_mvms, remote[p][parity], landing, sums[parity], complete)]
         tail = self.emitted.add(
             cluster.core, task.end, OPCODES["finish"], stage.node, list(complete), dst=outs[parity], src1=sums[parity],
@@ -478,6 +553,7 @@ class Lowering:
                     src1=base, src1_step=stage.window.stride[1] * ring.vector_bytes, pattern=pattern,
                     length=group.column_stop - group.column_start, count=high - low, arg=g,
                 ))  # fmt: skip
+        self.read_by[number, index, core] = mvms
         return head, mvms
 
     def _gather(self, ring: Ring, stage: Stage, shift: int, channels: int, band: Any, row: int, x: int) -> tuple[int, int]:
@@ -520,7 +596,7 @@ class Lowering:
         columns, item = cluster.c_stop - cluster.c_start, self.graph.types[stage.output].itemsize_bytes
         (y0, image), image_rows = origin_row(stage, ring.n_rows, task.row), ring.n_rows // stage.inputs[0].shape.images
         shift = (cluster.c_start - ring.c_start) * ring.item_bytes
-        out = self.buffers[number][1][index % BUFFERS]
+        out = self.buffers[number][1][index % self.n_buffers]
         rows = [y0 + ky * window.dilation[0] for ky in range(window.kernel[0])]
         inside = [image * image_rows + y if 0 <= y < image_rows else -1 for y in rows]
         made: list[int] = []
@@ -537,6 +613,7 @@ class Lowering:
             ))  # fmt: skip
             if len(made) > 1:
                 self.emitted.deps[made[-1]].append(made[-2])
+        self.read_by[number, index, cluster.core] = made
         return [made[0]], made[-1]
 
     def _pool_runs(self, stage: Stage, task: Task) -> list[tuple[int, int, int]]:
@@ -561,10 +638,11 @@ class Lowering:
             steps.append(0 if source.is_broadcast else ring.vector_bytes)
         two = len(addresses) > 1
         tail = self.emitted.add(
-            cluster.core, task.start, OPCODES["vector"], stage.node, [], dst=self.buffers[number][1][index % BUFFERS],
+            cluster.core, task.start, OPCODES["vector"], stage.node, [], dst=self.buffers[number][1][index % self.n_buffers],
             dst_step=columns * item, src1=addresses[0], src1_step=steps[0], src2=addresses[1] if two else -1,
             src2_step=steps[1] if two else 0, length=columns, count=task.x_stop - task.x_start, arg=cluster.c_start,
         )  # fmt: skip
+        self.read_by[number, index, cluster.core] = [tail]
         return [tail], tail
 
     def _emit_mean(self, number: int, cluster: Cluster, stage: Stage, index: int, task: Task) -> tuple[list[int], int]:
@@ -585,6 +663,7 @@ class Lowering:
             src1_step=ring.vector_bytes, length=columns, count=stage.inputs[0].shape.width, arg=cluster.c_start,
         )  # fmt: skip
         heads.append(add)
+        self.read_by[number, index, cluster.core] = [add]
         if task.makes is None:
             return heads, add
         tail = self.emitted.add(
@@ -612,6 +691,8 @@ class Lowering:
         """Place in the order at which each row of each ring first arrives; collects who feeds what."""
         self.readers_of: dict[str, list[tuple[Ring, Any]]] = defaultdict(list)
         for ring in self.rings:
+            if ring.is_windowed:
+                continue
             for piece in self.flow.sources(ring.value):
                 low, high = max(piece.dst, ring.c_start), min(piece.dst + piece.n, ring.c_stop)
                 if low >= high:
@@ -640,6 +721,13 @@ class Lowering:
         self.arrived: dict[int, list[list[int]]] = {id(ring): [[] for _ in range(ring.n_rows)] for ring in self.rings}
         self.reads_of_output: list[list[list[int]]] = [[[] for _ in line] for line in self.tasks]
         self.stores: dict[str, list[int]] = defaultdict(list)
+        self.row_stores: dict[tuple[str, int], list[int]] = defaultdict(list)
+        self.arrived_by_task: dict[tuple[int, int, int], list[int]] = {}
+        self.row_end: dict[tuple[str, int], float] = {}
+        for line in self.tasks:
+            for task in line:
+                if task.makes is not None:
+                    self.row_end[task.makes] = max(self.row_end.get(task.makes, 0.0), task.end)
         for number, line in enumerate(self.tasks):
             stage = self.flow.stages[self.clusters[number].stage]
             if stage.kind is Kind.GENERAL:
@@ -651,6 +739,9 @@ class Lowering:
             if self._is_outside(source):
                 for ring, piece in readers:
                     self._emit_loads(source, ring, piece)
+        for ring in self.rings:
+            if ring.is_windowed:
+                self._emit_window_loads(ring)
 
     def _emit_result(self, number: int, stage: Stage, index: int, task: Task) -> None:
         """Hands the result of a task to everything that wants it."""
@@ -677,7 +768,7 @@ class Lowering:
             return
         x_start, x_stop, c_start, c_stop = overlap
         item, columns = ring.item_bytes, cluster.c_stop - cluster.c_start
-        out = self.buffers[number][1][index % BUFFERS] + ((x_start - task.x_start) * columns + c_start - cluster.c_start) * item
+        out = self.buffers[number][1][index % self.n_buffers] + ((x_start - task.x_start) * columns + c_start - cluster.c_start) * item
         land = ring.address + ring.offset(row, x_start) + (c_start + piece.dst - piece.src - ring.c_start) * item
         n, vectors = (c_stop - c_start) * item, x_stop - x_start
         source_step, target_step = columns * item, ring.vector_bytes
@@ -725,11 +816,12 @@ class Lowering:
             n, vectors = n * vectors, 1
         store = self.emitted.add(
             cluster.core, task.end, OPCODES["store"], stage.node, [self.tails[number][index]], dst=target, dst_step=step,
-            src1=self.buffers[number][1][index % BUFFERS], src1_step=columns * item, length=n, count=vectors,
+            src1=self.buffers[number][1][index % self.n_buffers], src1_step=columns * item, length=n, count=vectors,
             arg=self.region_index[stage.output],
         )  # fmt: skip
         self.reads_of_output[number][index].append(store)
         self.stores[stage.output].append(store)
+        self.row_stores[stage.output, row].append(store)
 
     def _emit_loads(self, source: str, ring: Ring, piece: Any) -> None:
         shape = self.flow.shapes[source]
@@ -751,6 +843,78 @@ class Lowering:
             )  # fmt: skip
             self._overwrite(ring, row, load)
             self.arrived[id(ring)][row].append(load)
+
+    def _emit_window_loads(self, ring: Ring) -> None:
+        """Every task of a windowed ring's cluster loads the rows it reads, and pads them where they stick out."""
+        ((number, operand),) = self.windows[id(ring)]
+        stage = self.flow.stages[self.clusters[number].stage]
+        line = self.tasks[number]
+        for index, task in enumerate(line):
+            first, last = self._rows_read(stage, operand, task)
+            if first > last:
+                continue
+            low, high = self._columns_read(stage, operand, task)
+            ring.focus(index, first, low)
+            earlier, back = index - ring.depth, False
+            if earlier < 0:
+                back, earlier = True, len(line) - 1 - ((len(line) - 1 - index) % ring.depth)
+            readers = self.read_by[number, earlier, ring.core]
+            known = self._known(ring.value, first, last)
+            key = max(known, task.start - self.options.lead_cycles, 0.0 if back else line[earlier].start + 1e-6)
+            key = min(key, task.start - 1e-6)
+            got = self._load_window(ring, stage, first, last, low, high, key)
+            for row in got:
+                (self.emitted.back if back else self.emitted.deps)[row] += readers
+            self.arrived_by_task.setdefault((number, index, ring.core), []).extend(got)
+
+    def _known(self, value: str, first: int, last: int) -> float:
+        """Place in the order at which rows of a value are in global memory."""
+        known = 0.0
+        for piece in self.flow.sources(value):
+            stage = self.stage_of.get(piece.source)
+            if stage is None:
+                continue
+            if stage.kind is Kind.GENERAL:
+                known = max([known] + [self.tasks[n][-1].end for n in self.of_stage[stage.index]])
+            else:
+                known = max([known] + [self.row_end.get((piece.source, row), 0.0) for row in range(first, last + 1)])
+        return known + 1e-3
+
+    def _load_window(self, ring: Ring, stage: Stage, first: int, last: int, low: int, high: int, key: float) -> list[int]:
+        made: list[int] = []
+        item, width = ring.item_bytes, self.flow.shapes[ring.value].width
+        x_start, x_stop = max(low, 0), min(high, width)
+        for start, stop in ((low, x_start), (x_stop, high)):
+            for row in range(first, last + 1) if start < stop else ():
+                made.append(self.emitted.add(
+                    ring.core, key, OPCODES["copy"], -1, [], dst=ring.address + ring.offset(row, start), dst_step=ring.vector_bytes,
+                    src1=self.padding[id(ring)], src1_step=0, length=ring.vector_bytes, count=stop - start,
+                ))  # fmt: skip
+        for piece in self.flow.sources(ring.value):
+            c_start, c_stop = max(piece.dst, ring.c_start), min(piece.dst + piece.n, ring.c_stop)
+            if c_start >= c_stop or x_start >= x_stop:
+                continue
+            shape = self.flow.shapes[piece.source]
+            for row in range(first, last + 1):
+                n, vectors, step = (c_stop - c_start) * item, x_stop - x_start, shape.channels * item
+                if step == n == ring.vector_bytes:
+                    n, vectors = n * vectors, 1
+                made.append(self.emitted.add(
+                    ring.core, key, OPCODES["load"], -1, self._makers(piece.source, row), dst_step=ring.vector_bytes,
+                    dst=ring.address + ring.offset(row, x_start) + (c_start - ring.c_start) * item,
+                    src1=((row * shape.width + x_start) * shape.channels + c_start - piece.dst + piece.src) * item, src1_step=step,
+                    length=n, count=vectors, arg=self.region_index[piece.source],
+                ))  # fmt: skip
+        return made
+
+    def _makers(self, source: str, row: int) -> list[int]:
+        """Rows that leave a row of a value in global memory."""
+        stage = self.stage_of.get(source)
+        if stage is None:
+            return []
+        if stage.kind is Kind.GENERAL:
+            return [self.tails[n][-1] for n in self.of_stage[stage.index]]
+        return list(self.row_stores[source, row])
 
     # Dependencies between tasks ----------------------------------------------------------------------------
 
@@ -790,8 +954,11 @@ class Lowering:
                 if index:
                     before = self.heads[number][index - 1]
                     self.emitted.deps[head].append(before[place] if stage.kind is Kind.MATRIX else self.tails[number][index - 1])
+                self.emitted.deps[head] += self.arrived_by_task.get((number, index, core), ())
                 for operand in range(len(stage.inputs)):
                     ring = self._ring(number, operand, core)
+                    if ring.is_windowed:
+                        continue
                     first, last = self._rows_read(stage, operand, task)
                     for row in range(max(first, known[place][operand] + 1), last + 1):
                         self.emitted.deps[head] += self.arrived[id(ring)][row]
@@ -801,10 +968,10 @@ class Lowering:
         """A buffer is written again only after its last reader is done, in this sample or the one before."""
         line = self.tasks[number]
         for index in range(len(line)):
-            earlier = index - BUFFERS
+            earlier = index - self.n_buffers
             back = earlier < 0
             if back:
-                earlier = len(line) - 1 - ((len(line) - 1 - index) % BUFFERS)
+                earlier = len(line) - 1 - ((len(line) - 1 - index) % self.n_buffers)
             edges = self.emitted.back if back else self.emitted.deps
             if stage.kind is Kind.MEAN:
                 if index == 0:

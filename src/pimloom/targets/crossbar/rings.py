@@ -3,6 +3,9 @@
 A ring holds `depth` rows; row y lies in slot `y % depth`, with padding columns beside it. Rows above and below the image are not
 held: gather patterns mask them. A row may overwrite a slot once the last reader of what was there is done.
 The depth is the smallest for which that never makes an earlier place in the global order wait for a later one.
+
+Where a memory is too small for that, a ring is windowed: it belongs to one cluster, a slot holds all rows of one task, and every
+task loads its own from global memory, at the price of loading a row once for each task that reads it.
 """
 
 from __future__ import annotations
@@ -38,6 +41,9 @@ class Ring:
         span: most rows that one task reads.
         depth: slots, chosen by `choose_depth`.
         address: first byte.
+        is_windowed: whether a slot holds a task instead of a row.
+        window_columns: columns of a slot of a windowed ring.
+        origin: (first row, first column, byte offset) of the slot in focus of a windowed ring.
     """
 
     core: int
@@ -57,6 +63,9 @@ class Ring:
     depth: int = 0
     address: int = 0
     occupants: list[list[int]] = field(default_factory=list[list[int]])
+    is_windowed: bool = False
+    window_columns: int = 0
+    origin: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
         """Starts without uses."""
@@ -83,7 +92,16 @@ class Ring:
     @property
     def size_bytes(self) -> int:
         """Bytes of the ring."""
-        return self.depth * self.pitch
+        return self.depth * (self.window_bytes if self.is_windowed else self.pitch)
+
+    @property
+    def window_bytes(self) -> int:
+        """Bytes of one slot of a windowed ring."""
+        return self.span * self.window_columns * self.vector_bytes
+
+    def focus(self, index: int, first_row: int, x_start: int) -> None:
+        """Turns a windowed ring to the slot of its cluster's task `index`."""
+        self.origin = (first_row, x_start, index % self.depth * self.window_bytes)
 
     def note_reader(self, first: int, last: int, cluster: int, task: int, start: float, end: float) -> None:
         """Registers that a task reads rows first..last between two places of the order."""
@@ -99,6 +117,9 @@ class Ring:
 
     def offset(self, row: int, x: int) -> int:
         """Byte offset of a vector from the ring's address."""
+        if self.is_windowed:
+            first, x_start, base = self.origin
+            return base + ((row - first) * self.window_columns + x - x_start) * self.vector_bytes
         return row % self.depth * self.pitch + (x - self.x_start) * self.vector_bytes
 
     def before(self, row: int) -> tuple[int, int] | None:
