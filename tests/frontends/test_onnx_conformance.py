@@ -168,7 +168,7 @@ def test_every_case_is_right_or_refused_for_a_stated_reason() -> None:
     wrong = {name: verdict for name, verdict in verdicts.items() if verdict not in ("right", "refused")}
     assert not wrong
     n_right = sum(verdict == "right" for verdict in verdicts.values())
-    assert n_right >= 1450, f"{n_right} of {len(verdicts)} cases are right"
+    assert n_right >= 0.75 * len(verdicts), f"{n_right} of {len(verdicts)} cases are right"
 
 
 def test_the_exceptions_are_real() -> None:

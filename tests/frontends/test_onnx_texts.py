@@ -52,7 +52,7 @@ def node_model(
 
 MS = {"domain": "com.microsoft"}
 
-# (op, inputs, attributes, opset, text)
+# rows of: op, inputs, attributes, opset, text
 ROWS: list[tuple[str, list[Any], dict[str, Any], int, str]] = [
     (
         "ConstantOfShape",
@@ -231,6 +231,29 @@ def test_a_node_that_does_not_fit_is_explained(row: Any) -> None:
     n_outputs = 2 if op == "SkipLayerNormalization" else 1
     with pytest.raises(ModelError, match=re.escape(f"node 'n' ({op}): ") + ".*" + re.escape(text)):
         load_onnx(node_model(op, values, dict(attributes), opset, n_outputs=n_outputs))
+
+
+@pytest.mark.parametrize(
+    ("op", "values", "attributes", "text"),
+    [
+        (
+            "AveragePool",
+            [real(1, 1, 4, 4)],
+            {"kernel_shape": [2, 2], "pads": [2**40] * 4, "strides": [2**40] * 2},
+            "padded",
+        ),
+        ("Conv", [X, real(2, 4, 1, 1)], {"pads": [2**30] * 4, "strides": [2**30] * 2}, "padded input"),
+        (
+            "ConvTranspose",
+            [X, real(4, 2, 1, 1)],
+            {"pads": [2**32] * 4, "strides": [2**32] * 2},
+            "output before its pads",
+        ),
+    ],
+)
+def test_giants_between_input_and_output_are_refused(op: str, values: Any, attributes: Any, text: str) -> None:
+    with pytest.raises(ModelError, match=rf"node 'n' \({op}\): {text}.* is too large, at most 8589934592 elements"):
+        load_onnx(node_model(op, values, attributes))
 
 
 def attention(q: Any, k: Any, mask: Any = None, **attributes: Any) -> onnx.ModelProto:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pimloom.frontends.onnx_call import Call, Normaliser, Value
 from pimloom.frontends.onnx_shapes import reshape_to
+from pimloom.frontends.onnx_tensors import check_shape
 
 Ints = tuple[int, ...]
 
@@ -35,7 +36,15 @@ def _spatial(call: Call) -> Ints:
 
 
 def _pads(call: Call, spatial: Ints, window: Mapping[str, Any]) -> Ints:
-    """Explicit pads; auto_pad is resolved for the given input size."""
+    """Explicit pads; auto_pad is resolved for the given input size. The padded input must not be a giant."""
+    pads = _stated_pads(call, spatial, window)
+    n = len(spatial)
+    padded = tuple(size + pads[i] + pads[n + i] for i, size in enumerate(spatial))
+    check_shape(f"{call.where}: padded input", (*call.shape(0)[:2], *padded))
+    return pads
+
+
+def _stated_pads(call: Call, spatial: Ints, window: Mapping[str, Any]) -> Ints:
     mode = call.attribute("auto_pad", "NOTSET")
     if mode == "NOTSET":
         pads = call.listed("pads") or (0,) * (2 * len(spatial))
@@ -80,6 +89,9 @@ def _conv_transpose(call: Call) -> tuple[Value, ...]:
     output_padding = call.listed("output_padding") or (0,) * len(spatial)
     if len(output_padding) != len(spatial):
         raise call.fault(f"output_padding {list(output_padding)} does not fit; expected {len(spatial)} numbers")
+    rows = zip(spatial, window["kernel_shape"], window["strides"], window["dilations"], output_padding, strict=True)
+    full = tuple((size - 1) * s + (k - 1) * d + 1 + extra for size, k, s, d, extra in rows)
+    check_shape(f"{call.where}: output before its pads are cut", (*call.shape(0)[:2], *full))
     pads, output_padding = _transposed_pads(call, spatial, window, output_padding)
     group = call.attribute("group", 1)
     return (

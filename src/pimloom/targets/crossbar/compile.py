@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -17,8 +17,8 @@ from pimloom.targets.crossbar.placement import Placement, Placer, Policy, capaci
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage, analyse
 from pimloom.targets.crossbar.unfold import Unfolded, unfold
 
-SHARES = (1.0, 0.4, 0.15, 0.05, 0.01)  # smaller tasks where local memories are tight
-FILLS = (1.0, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.0)
+SHARES = (1.0, 0.3, 0.08)  # smaller tasks where local memories are tight
+FILLS = (1.0, 0.95, 0.88, 0.75, 0.5, 0.0)
 
 
 @final
@@ -72,13 +72,13 @@ def demands(flow: Dataflow, hardware: Hardware, unfolded: Mapping[int, Unfolded]
     }  # fmt: skip
 
 
-def map_network(graph: Graph, hardware: Hardware, *, replicate: bool = True, unfolding: str = "") -> Mapped:
+def map_network(graph: Graph, hardware: Hardware, *, fills: Sequence[float] = FILLS, unfolding: str = "") -> Mapped:
     """Unfolds, replicates and places a quantised graph.
 
     Args:
         graph: the quantised graph.
         hardware: the machine.
-        replicate: False to keep one copy of each layer.
+        fills: shares of the crossbars that copies may take, tried in turn; 0 keeps one copy of each layer.
         unfolding: the one unfolding to use; all are tried if empty.
 
     Raises:
@@ -91,7 +91,7 @@ def map_network(graph: Graph, hardware: Hardware, *, replicate: bool = True, unf
     if needed > hardware.total_crossbars:
         raise capacity_error(needed, hardware)
     serial = hardware.core.issue.window == 1
-    for fill in FILLS if replicate else (0.0,):
+    for fill in fills:
         capacity = max(needed, int(hardware.total_crossbars * fill))
         chosen = balance(list(wanted.values()), capacity)
         chosen = spend(list(wanted.values()), chosen, capacity) if fill else [1] * len(chosen)
@@ -141,7 +141,15 @@ def _notes(mapped: Mapped, hardware: Hardware) -> dict[str, Any]:
 
 def compile_network(graph: Graph, hardware: Hardware, request: Request) -> Program:
     """Compiles a quantised graph for a machine of crossbar cores."""
-    request.progress("mapping")
-    mapped = map_network(graph, hardware)
-    request.progress("scheduling")
-    return lower(mapped, hardware, Options(mode=request.mode.value, samples=request.samples))
+    options = Options(mode=request.mode.value, samples=request.samples)
+    for i in range(len(FILLS)):
+        request.progress("mapping")
+        mapped = map_network(graph, hardware, fills=FILLS[i:])
+        request.progress("scheduling")
+        try:
+            return lower(mapped, hardware, options)
+        except CapacityError:
+            # Fewer copies leave more local memory to each.
+            if i == len(FILLS) - 1:
+                raise
+    raise InternalError("no replication was tried")
