@@ -46,6 +46,7 @@ MOST_SAMPLES = 4096
 MOST_SENTENCE_CHARACTERS = 2000
 MOST_INPUT_BYTES = 2**32
 MOST_RESULT_BYTES = 2**28
+MOST_ELEMENTS = 2**28
 
 app = typer.Typer(
     name="pimloom", add_completion=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
@@ -153,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if is_debugging:
                 traceback.print_exc()
             code, sentence = _verdict(fault)
-            print(f"pimloom: {sentence}", file=sys.stderr)
+            _complain(sentence)
     return code if isinstance(code, int) else DONE
 
 
@@ -194,6 +195,12 @@ def _one_line(text: str) -> str:
     if len(shown) > MOST_SENTENCE_CHARACTERS:
         return f"{shown[: MOST_SENTENCE_CHARACTERS - 3]}..."
     return shown or "failed without a message"
+
+
+def _complain(sentence: str) -> None:
+    with contextlib.suppress(OSError, AttributeError, ValueError):  # stderr may be closed; the exit code is left
+        sys.stderr.write(f"pimloom: {sentence}\n")
+        sys.stderr.flush()
 
 
 def _print(text: str) -> None:
@@ -377,6 +384,7 @@ def _read_inputs(path: str, graph: Graph) -> list[dict[str, Any]]:
     Raises:
         UsageError: the file is unreadable, or an array is missing, misshapen or not finite.
     """
+    import tokenize
     import zipfile
     import zlib
 
@@ -390,9 +398,7 @@ def _read_inputs(path: str, graph: Graph) -> list[dict[str, Any]]:
                 found, wanted = ", ".join(held) or "nothing", ", ".join(graph.inputs) or "none"
                 raise UsageError(f"{where}: arrays {found} found, arrays for the inputs {wanted} expected; name them so")
             arrays = {name: _read_input(archive, held[name], graph, name, where) for name in graph.inputs}
-    except (OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as fault:
-        if isinstance(fault, RecursionError):
-            raise
+    except (OSError, EOFError, ValueError, RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error) as fault:
         reason = getattr(fault, "strerror", None) or _one_line(str(fault))
         raise UsageError(f"{where}: it cannot be read ({reason}); write it with numpy.savez") from None
     counts = {name: len(array) for name, array in arrays.items()}
@@ -493,17 +499,23 @@ class _Order:
         self.check()
         machine = _machine(self.hardware, self.changes, self.chips)
         shapes = _shapes(self.shapes)
-        network: Any = self.model
-        samples: Sequence[Any] = ()
-        if self.input is not None:
-            begin("loading")
-            network = api.load(self.model, shapes, self.seed)
-            samples = _read_inputs(self.input, network)
+        begin("loading")
+        network = api.load(self.model, shapes, self.seed)
+        _check_sizes(network)
+        samples = _read_inputs(self.input, network) if self.input is not None else ()
         return api.compile(
             network, machine, mode=self.mode, batch=self.batch or 0, effort=self.effort, seed=self.seed,
             weight_bits=self.weight_bits or 0, activation_bits=self.activation_bits or 0, calibration=samples,
-            shapes=shapes, progress=begin,
+            progress=begin,
         )  # fmt: skip
+
+
+def _check_sizes(graph: Graph) -> None:
+    """Refuses what would exhaust the memory of this computer when the scales are chosen."""
+    for name, kind in graph.types.items():
+        if kind.size > MOST_ELEMENTS and name not in graph.constants:
+            found = f"{kind.size:,} elements found in a value of shape {list(kind.shape)}"
+            raise ModelError(f"value '{name}': {found}, at most {MOST_ELEMENTS:,} expected; use smaller inputs")
 
 
 _COMPILING = ("loading", "quantising", "mapping", "scheduling")
@@ -874,7 +886,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     _NUMBER: _is_number,
     _COUNT: lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63,
     _TEXT: lambda value: isinstance(value, str),
-    _NUMBERS: lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    _NUMBERS: lambda value: isinstance(value, dict),
     "a mapping": lambda value: isinstance(value, dict),
     "a mapping?": lambda value: value is None or isinstance(value, dict),
     "a list": lambda value: isinstance(value, list),
@@ -889,8 +901,7 @@ def _checked(record: Any, keys: Mapping[str, str], where: str) -> dict[str, Any]
     for key, kind in keys.items():
         if key not in record:
             raise UsageError(f"{where}: key '{key}' is missing; give a file written by --json")
-        if not _KINDS[kind](record[key]):
-            raise UsageError(f"{where}: {key}: {_short(record[key])} found, {kind} expected; give a file written by --json")
+        _check_kind(record[key], kind, f"{where}: {key}")
     values = {key: record[key] for key in keys}
     for key, kind in keys.items():
         if kind == _NUMBER:
@@ -898,6 +909,14 @@ def _checked(record: Any, keys: Mapping[str, str], where: str) -> dict[str, Any]
         elif kind == _NUMBERS:
             values[key] = {k: _float(v) for k, v in record[key].items()}
     return values
+
+
+def _check_kind(value: Any, kind: str, where: str) -> None:
+    if kind == _NUMBERS and isinstance(value, dict):
+        for name, number in value.items():
+            _check_kind(number, _NUMBER, f"{where}.{name}")
+    elif not _KINDS[kind](value):
+        raise UsageError(f"{where}: {_short(value)} found, {kind} expected; give a file written by --json")
 
 
 def _float(value: float | None) -> float:
@@ -939,7 +958,7 @@ def _result(data: Mapping[str, Any], where: str) -> Result:
 
     from pimloom.result import NodeResult, Result
 
-    layers = [_checked(layer, LAYER_KEYS, f"{where}: layer {i}") for i, layer in enumerate(data["layers"])]
+    layers = [_checked(layer, LAYER_KEYS, f"{where}: layers[{i}]") for i, layer in enumerate(data["layers"])]
     utilisation = dict(data["utilisation"])
     holding = utilisation.pop("crossbars holding weights", 0.0)
     energy = {name: value for name, value in data["energy_pj"].items() if name != "total"}
@@ -960,7 +979,7 @@ def _bounds(data: Mapping[str, Any], where: str) -> tuple[Any, ...]:
 
     made: list[Bound] = []
     for key, value in data.items():
-        checked = _checked(value, BOUND_KEYS, f"{where}: bound '{key}'")
+        checked = _checked(value, BOUND_KEYS, f"{where}: bounds.{key}")
         mode, _, name = key.partition(": ")
         made.append(Bound(name, mode, checked["cycles"], checked["explanation"]))
     return tuple(made)

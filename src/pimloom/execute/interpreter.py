@@ -340,6 +340,26 @@ class Interpreter:
             codes = windows.max(axis=1)
         self._vectors(row, "dst", self._out_dtype(index))[:] = codes
 
+    def _stencil(self, row: int) -> None:
+        c = self._column
+        index, first, length = c["node"][row], c["arg"][row], c["length"][row]
+        step = self._step(index)
+        windows = self._gathered(row, self._in_type(index).dtype, step.input_zero).reshape(c["count"][row], -1, length)
+        sums = ((windows.astype(np.int64) - step.input_zero) * self._taps(index)[:, first : first + length]).sum(axis=1)
+        bias = self.graph.nodes[index].inputs[2:3]
+        if bias and bias[0]:
+            sums += self.graph.constants[bias[0]].array()[first : first + length]
+        codes = step.channels(first, first + length).rescaler(sums)
+        self._vectors(row, "dst", codes.dtype)[:] = codes
+
+    def _taps(self, index: int) -> Array:
+        """Centred weights of a depthwise convolution: int64[taps, channels]."""
+        held = self._extras.setdefault(index, {})
+        if -1 not in held:
+            codes = self.graph.constants[self.graph.nodes[index].inputs[1]].array()
+            held[-1] = codes.astype(np.int64).reshape(codes.shape[0], -1).T - self._step(index).weight_zero
+        return held[-1]
+
     def _accumulate(self, row: int) -> None:
         c = self._column
         index = c["node"][row]

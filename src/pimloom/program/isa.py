@@ -220,6 +220,16 @@ def _pool(c: CostContext, at: Array) -> None:
     _write(c, at, rows["length"] * c.code_bytes[rows["node"], 0])
 
 
+def _stencil(c: CostContext, at: Array) -> None:
+    """As a pool, but the weights of every tap are read with the data."""
+    rows = c.program.rows[at]
+    moved, beats = c.gather_bytes[rows["pattern"]], c.gather_beats[rows["pattern"]]
+    c.costs.reps[at] = rows["count"]
+    _read(c, at, 2 * beats, 2 * moved)
+    _vector(c, at, moved / c.code_bytes[rows["node"], 1] + rows["length"])
+    _write(c, at, rows["length"] * c.code_bytes[rows["node"], 0])
+
+
 def _accumulate(c: CostContext, at: Array) -> None:
     rows = c.program.rows[at]
     moved = rows["length"] * c.code_bytes[rows["node"], 1]
@@ -456,6 +466,9 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "dst": _CODES, "src1": _CODES, "pattern": "segments of one window", "length": "channels", "count": "windows", "arg": "first channel",
         "src2": "elements counted for an average",
     }, "takes the maximum or mean over a window of vectors", _pool),
+    Instruction("stencil", COMPUTE, "vector unit", {
+        "dst": _CODES, "src1": _CODES, "pattern": "segments of one window", "length": "channels", "count": "windows", "arg": "first channel",
+    }, "weighs the taps of each channel's window, adds them and rescales (depthwise convolution)", _stencil),
     Instruction("accumulate", COMPUTE, "vector unit", {
         "dst": _SUMS, "src1": _CODES, "length": "channels", "count": "vectors",
     }, "adds vectors to sums", _accumulate),

@@ -1,13 +1,14 @@
 """Programs as files: a `.npz` archive of plain arrays and a JSON header. Nothing in it is ever executed.
 
-    header             uint8: UTF-8 JSON: format, version, names, memory maps, hardware (YAML), graph (text), notes
-    rows.<field>       a column of the instruction table
-    <table>            stream_ptr, partner, dep_*, pattern_*, groups.*
-    constant.<i>       elements of the i-th constant that the graph's text does not hold (`header.constants[i]`)
-    matrix.<i>         weights of the i-th matrix, where they are no plain rearrangement of their constant
+    header         UTF-8 JSON: format, version, names, mnemonics, memory maps, hardware (YAML), graph (text), notes
+    rows.<field>   a column of the instruction table
+    <table>        stream_ptr, partner, dep_*, pattern_*, groups.*
+    constant.<i>   elements of `header.constants[i]`, a constant of which the graph's text holds the digest only
+    matrix.<i>     weights of the i-th matrix, where they are no plain rearrangement of their constant
 
-A file is read with suspicion: sizes are checked before anything is unpacked, every array has the type stated here, constants have
-the digest that the graph's text states, and the program passes `verify_program`. Equal programs give equal bytes.
+A file is read with suspicion: sizes are checked before anything is unpacked, every array has the type stated here,
+constants have the digest that the graph's text states, and the program passes `verify_program`. Equal programs give
+equal bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import secrets
 import zipfile
 import zlib
@@ -27,7 +29,7 @@ from typing import Any, Final, final
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from pimloom.errors import PimloomError, ProgramError
+from pimloom.errors import HardwareError, PimloomError, ProgramError
 from pimloom.hardware import Hardware, parse_hardware, to_yaml
 from pimloom.hardware.document import parse_mapping
 from pimloom.ir import (
@@ -43,6 +45,7 @@ from pimloom.ir import (
     verify,
 )
 from pimloom.ir.text import PRINTED_ELEMENTS
+from pimloom.program.isa import INSTRUCTIONS, OPCODES
 from pimloom.program.program import Block, Groups, Matrix, Program, Region
 from pimloom.program.rows import FIELDS, ROW, Array
 from pimloom.program.text import plain_notes
@@ -64,6 +67,18 @@ _TABLES: Final[Mapping[str, str]] = {
 
 _BROKEN: Final = (PimloomError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 """What the parsers of graph and hardware may raise on text that no pimloom wrote."""
+
+_UNREADABLE: Final = (OSError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged archive raises; RuntimeError is an encrypted member, NotImplementedError an unknown method."""
+
+_MAGIC_BYTES: Final = 10
+_ARRAY_HEADER: Final = re.compile(
+    rb"\{'descr': '([<|][biuf][1248])', 'fortran_order': False, 'shape': \(((?:\d{1,15}(?:, ?|(?=\))))*)\), \} *\n"
+)
+"""What stands before the elements: dtype and shape. NumPy's own reader evaluates it as a Python literal."""
+
+_DISTRUST: Final = "do not trust this file"
+_SAVE_AGAIN: Final = "save the program again"
 
 
 @final
@@ -87,7 +102,24 @@ class StoredMatrix:
 @final
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The JSON header."""
+    """The JSON header.
+
+    Attributes:
+        format: `FORMAT`.
+        version: `VERSION`.
+        name: of the program; so are target, mode, samples, regions, blocks and notes.
+        target: see `Program`.
+        mode: see `Program`.
+        samples: see `Program`.
+        opcodes: mnemonics by the numbers in `rows.opcode`; a later pimloom may number them otherwise.
+        hardware: YAML of the machine, complete.
+        graph: text of the graph.
+        constants: names of those whose elements are arrays of the file.
+        matrices: how each matrix is stored.
+        regions: see `Program`.
+        blocks: see `Program`.
+        notes: see `Program`.
+    """
 
     format: str
     version: int
@@ -95,6 +127,7 @@ class Header:
     target: str
     mode: str
     samples: int
+    opcodes: tuple[str, ...]
     hardware: str
     graph: str
     constants: tuple[str, ...]
@@ -105,10 +138,6 @@ class Header:
 
 
 _HEADER: Final = TypeAdapter(Header)
-
-
-_UNREADABLE: Final = (OSError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What reading a damaged archive raises; RuntimeError is an encrypted member, NotImplementedError an unknown method."""
 
 
 # -- saving ---------------------------------------------------------------------------------------------------------
@@ -127,9 +156,9 @@ def save_program(program: Program, path: str | Path) -> None:
         ProgramError: the file cannot be written, or the program holds something that has no place in a file.
     """
     path = Path(path)
-    arrays = _arrays(program, path)
     if path.is_dir():
-        raise ProgramError(f"{path}: found a folder, expected a file to write; give a name such as {path / 'program.npz'}")
+        raise ProgramError(f"{path}: found a folder, expected the name of a file; add one, such as 'program.npz'")
+    arrays = _arrays(program, path)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         try:
@@ -138,11 +167,12 @@ def save_program(program: Program, path: str | Path) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise ProgramError(f"{path}: cannot be written ({error.strerror}), expected a writable folder; check the path") from error
+        expected = "expected a folder that can be written to; check the path"
+        raise ProgramError(f"{path}: cannot be written ({error.strerror}), {expected}") from error
 
 
 def _write(path: Path, arrays: Mapping[str, Array]) -> None:
-    """A `.npz`; members have no date, so that equal programs give equal bytes."""
+    """Writes a `.npz`; members have no date, so that equal programs give equal bytes."""
     with zipfile.ZipFile(path, "x", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -150,13 +180,14 @@ def _write(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def _arrays(program: Program, path: Path) -> dict[str, Array]:
-    """All members of the file but for the header, which comes first."""
+    """The members of the file."""
     graph = _self_contained(program.graph)
-    held = [name for name, constant in graph.constants.items() if _is_held(constant)]
+    held = tuple(name for name, constant in graph.constants.items() if _is_held(constant))
     matrices = _stored_matrices(program, graph)
     header = Header(
-        FORMAT, VERSION, program.name, program.target, program.mode, program.samples, to_yaml(program.hardware), print_graph(graph),
-        tuple(held), tuple(matrices), program.regions, program.blocks, plain_notes(program.notes, f"{path}: notes"),
+        FORMAT, VERSION, program.name, program.target, program.mode, program.samples,
+        tuple(row.name for row in INSTRUCTIONS), to_yaml(program.hardware), print_graph(graph), held, matrices,
+        program.regions, program.blocks, plain_notes(program.notes, f"{path}: notes"),
     )  # fmt: skip
     text = json.dumps(asdict(header), separators=(",", ":"))
     arrays = {"header": np.frombuffer(text.encode(), np.uint8)}
@@ -181,7 +212,8 @@ def _fitting(array: Array, dtype: str, where: str) -> Array:
     """The array in the file's type; ProgramError if that changes a number."""
     fitted = np.ascontiguousarray(array, dtype)
     if not np.array_equal(fitted, array):
-        raise ProgramError(f"{where}: found numbers of {array.dtype} that do not fit {np.dtype(dtype)}; compile the network again")
+        expected = f"numbers that fit {np.dtype(dtype)} expected; compile the network again"
+        raise ProgramError(f"{where}: numbers up to {np.abs(array).max()} found, {expected}")
     return fitted
 
 
@@ -199,18 +231,18 @@ def _is_held(constant: Constant) -> bool:
     return isinstance(constant, ArrayConstant) and constant.type.size > PRINTED_ELEMENTS
 
 
-def _stored_matrices(program: Program, graph: Graph) -> list[StoredMatrix]:
-    """A matrix that is a rearrangement of its constant is not stored twice."""
+def _stored_matrices(program: Program, graph: Graph) -> tuple[StoredMatrix, ...]:
+    """How to store each matrix; one that is a rearrangement of its constant is not stored twice."""
     stored: list[StoredMatrix] = []
     reached: dict[str, int] = {}  # output channels of each constant that earlier matrices took
     for matrix in program.matrices:
-        start = reached.get(matrix.name, 0)
-        reached[matrix.name] = start + matrix.codes.shape[1]
-        options = (StoredMatrix(matrix.name, "codes"), StoredMatrix(matrix.name, "kernels", start, reached[matrix.name]))
-        constant = graph.constants.get(matrix.name)
-        same = (o for o in options if constant is not None and _is_same(_arranged(constant, o), matrix.codes))
-        stored.append(next(same, StoredMatrix(matrix.name, "array")))
-    return stored
+        name, start = matrix.name, reached.get(matrix.name, 0)
+        stop = reached[name] = start + matrix.codes.shape[1]
+        constant = graph.constants.get(name)
+        options = (StoredMatrix(name, "codes"), StoredMatrix(name, "kernels", start, stop))
+        fitting = (o for o in options if constant is not None and _is_same(_arranged(constant, o), matrix.codes))
+        stored.append(next(fitting, StoredMatrix(name, "array")))
+    return tuple(stored)
 
 
 def _is_same(found: Array | None, codes: Array) -> bool:
@@ -218,14 +250,20 @@ def _is_same(found: Array | None, codes: Array) -> bool:
 
 
 def _arranged(constant: Constant, stored: StoredMatrix) -> Array | None:
-    """Centred codes of a constant, or of a range of its output channels with rows in (kernel place, input channel) order."""
+    """Centred codes of a constant as a matrix; None if it has no such form.
+
+    "kernels" are the output channels [start, stop) of weights[output, input, *kernel], one a column, with the rows in
+    (kernel place, input channel) order.
+    """
     shape = constant.type.shape
-    if len(shape) != 2 if stored.form == "codes" else len(shape) < 3 or not 0 <= stored.start < stored.stop <= shape[0]:
+    if stored.form == "codes" and len(shape) != 2:
+        return None
+    if stored.form == "kernels" and (len(shape) < 3 or not 0 <= stored.start < stored.stop <= shape[0]):
         return None
     codes = constant.array()
     if stored.form == "kernels":
-        codes = codes[stored.start : stored.stop]
-        codes = np.ascontiguousarray(np.moveaxis(codes, (0, 1), (-1, -2))).reshape(-1, codes.shape[0])
+        codes = np.moveaxis(codes[stored.start : stored.stop], (0, 1), (-1, -2))
+        codes = np.ascontiguousarray(codes).reshape(-1, stored.stop - stored.start)
     zero = constant.type.quant.zero_point if constant.type.quant else 0
     return codes if zero == 0 else codes.astype(np.int32) - zero
 
@@ -243,13 +281,14 @@ def load_program(path: str | Path) -> Program:
         A program equal in content to the one that was saved, verified.
 
     Raises:
-        ProgramError: there is no such file, it is damaged, of another kind or version, too large, or holds a faulty program.
+        ProgramError: there is no such file, or it is damaged, of another kind or version, too large, or holds a program
+            that cannot be carried out.
     """
     path = Path(path)
     with _opened(path) as archive:
         reader = _Reader(path, archive)
         header = _header(reader)
-        hardware, graph = _machine(reader, header), _graph(reader, header)
+        hardware, graph = _machine(path, header), _graph(reader, header)
         tables = {name: reader.array(name, dtype) for name, dtype in _TABLES.items()}
         matrices = tuple(_matrix(reader, graph, stored, i) for i, stored in enumerate(header.matrices))
         reader.check_all_read()
@@ -273,7 +312,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise ProgramError(f"{path}: file not found, expected a program file; check the path") from None
     except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ProgramError(f"{path}: cannot be read ({reason}), expected a whole program file; save the program again") from None
+        raise ProgramError(f"{path}: cannot be read ({reason}), expected a whole program file; {_SAVE_AGAIN}") from None
 
 
 @final
@@ -282,20 +321,21 @@ class _Reader:
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path, self._archive = path, archive
-        self._members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        infos = archive.infolist()
+        self._members = {info.filename.removesuffix(".npy"): info for info in infos}
         self._read: set[str] = set()
-        if len(self._members) != len(archive.infolist()):
-            raise self.fault("two arrays of one name", "one", "do not trust this file")
-        if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in archive.infolist()):
-            raise self.fault("an unusual compression", "'deflate'")
-        total_bytes = sum(info.file_size for info in archive.infolist())
-        if total_bytes > MOST_BYTES:
-            raise ProgramError(f"{path}: found {total_bytes} bytes when unpacked, expected at most {MOST_BYTES}; do not trust this file")
+        total_bytes = sum(info.file_size for info in infos)
         if "header" not in self._members:
-            raise self.fault("no header", "a program file", "give a file that pimloom saved")
+            raise self.fault("an archive without header", "a program file", "give a file that pimloom saved")
+        if total_bytes > MOST_BYTES:
+            raise self.fault(f"{total_bytes} bytes when unpacked", f"at most {MOST_BYTES}", _DISTRUST)
+        if len(self._members) != len(infos):
+            raise self.fault("two arrays of one name", "one", _DISTRUST)
+        if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in infos):
+            raise self.fault("an unusual compression", "'deflate'")
 
-    def fault(self, found: str, expected: str, advice: str = "save the program again") -> ProgramError:
-        return ProgramError(f"{self.path}: found {found}, expected {expected}; {advice}")
+    def fault(self, found: str, expected: str, advice: str = _SAVE_AGAIN) -> ProgramError:
+        return ProgramError(f"{self.path}: {found} found, {expected} expected; {advice}")
 
     def array(self, name: str, dtype: str = "") -> Array:
         """Reads an array: of one dimension and the given type, or any that a constant may have."""
@@ -305,28 +345,29 @@ class _Reader:
         info = self._members[name]
         with self._archive.open(info) as file:
             shape, found = self._array_header(name, file)
-            is_known = str(found) in DTYPES and found.isnative
-            if len(shape) != 1 or found != np.dtype(dtype) if dtype else not is_known:
-                raise self.fault(f"'{name}' of {found}{list(shape)}", f"{np.dtype(dtype)} of one dimension" if dtype else "plain numbers")
+            is_fit = len(shape) == 1 and found == np.dtype(dtype) if dtype else str(found) in DTYPES and found.isnative
+            if not is_fit:
+                expected = f"{np.dtype(dtype)} of one dimension" if dtype else "plain numbers"
+                raise self.fault(f"'{name}' of {found}{list(shape)}", expected)
             size_bytes = math.prod(shape) * found.itemsize
             if file.tell() + size_bytes != info.file_size:
-                raise self.fault(f"{info.file_size - file.tell()} bytes in '{name}'", f"{size_bytes} for {found}{list(shape)}")
+                found_bytes = info.file_size - file.tell()
+                raise self.fault(f"'{name}' of {found_bytes} bytes", f"{size_bytes} for {found}{list(shape)}")
             data = file.read()
         if len(data) != size_bytes:
             raise self.fault(f"{len(data)} bytes in '{name}'", f"{size_bytes}")
         return np.frombuffer(data, found).reshape(shape)
 
     def _array_header(self, name: str, file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        try:
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise ValueError(version)
-            shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-            raise self.fault(f"'{name}' that is no NumPy array", "one") from None
-        if dtype.hasobject or is_fortran or any(size < 0 for size in shape):
-            raise self.fault(f"'{name}' of {dtype}{list(shape)}", "plain numbers in row order", "do not trust this file")
-        return shape, dtype
+        """Reads what NumPy writes before the elements of plain numbers in row order; anything else is refused."""
+        start = file.read(_MAGIC_BYTES)
+        length = int.from_bytes(start[-2:], "little")
+        is_array = len(start) == _MAGIC_BYTES and start.startswith(b"\x93NUMPY\x01\x00")
+        match = _ARRAY_HEADER.fullmatch(file.read(length)) if is_array else None
+        if match is None:
+            raise self.fault(f"'{name}' that is no plain array", "an array of numbers as pimloom writes it")
+        kind, sizes = match[1].decode(), [int(size) for size in match[2].split(b",") if size.strip()]
+        return tuple(sizes), np.dtype(kind)
 
     def check_all_read(self) -> None:
         extra = set(self._members) - self._read
@@ -339,11 +380,14 @@ def _header(reader: _Reader) -> Header:
     try:
         start = json.loads(text)
     except (ValueError, RecursionError):
-        raise reader.fault("a header that is no JSON", "a program file", "give a file that pimloom saved") from None
+        raise reader.fault("a header that is no JSON", "JSON", "give a file that pimloom saved") from None
     if not isinstance(start, dict) or start.get("format") != FORMAT:
         raise reader.fault("another format", f"'{FORMAT}'", "give a file that pimloom saved")
-    if start.get("version") != VERSION:
-        raise reader.fault(f"version {start.get('version')!r}"[:60], f"version {VERSION}", "use the pimloom that wrote it, or compile the network again")
+    version = start.get("version")
+    if version != VERSION:
+        shown = version if isinstance(version, int) and abs(version) < 10**6 else "unknown"
+        advice = "read it with the pimloom that wrote it, or compile the network again"
+        raise reader.fault(f"version {shown}", f"version {VERSION}", advice)
     try:
         return _HEADER.validate_json(text, strict=True)
     except ValidationError as error:
@@ -352,16 +396,17 @@ def _header(reader: _Reader) -> Header:
         raise reader.fault(f"a header whose '{place}' is wrong ({first['msg']})", "a whole one") from None
 
 
-def _machine(reader: _Reader, header: Header) -> Hardware:
-    place = f"{reader.path}: hardware"
+def _machine(path: Path, header: Header) -> Hardware:
+    place = f"{path}: hardware"
     try:
-        if "inherits" in parse_mapping(header.hardware, place):
-            raise ProgramError(f"{place}: found 'inherits', expected a complete machine; do not trust this file")
-        return parse_hardware(header.hardware, place)
-    except ProgramError:
-        raise
+        is_complete = "inherits" not in parse_mapping(header.hardware, place)
+        if is_complete:
+            return parse_hardware(header.hardware, place)
+    except HardwareError as error:
+        raise ProgramError(f"{error}; {_SAVE_AGAIN}") from None
     except _BROKEN as error:
-        raise ProgramError(f"{error}" if isinstance(error, PimloomError) else f"{place}: {error}; save the program again") from None
+        raise ProgramError(f"{place}: {error}; {_SAVE_AGAIN}") from None
+    raise ProgramError(f"{place}: 'inherits' found, a complete machine expected; {_DISTRUST}")
 
 
 def _graph(reader: _Reader, header: Header) -> Graph:
@@ -370,15 +415,15 @@ def _graph(reader: _Reader, header: Header) -> Graph:
         graph = parse_graph(header.graph, data)
         verify(graph)
     except _BROKEN as error:
-        raise ProgramError(f"{reader.path}: graph: {error}; save the program again") from None
+        raise ProgramError(f"{reader.path}: graph: {error}; {_SAVE_AGAIN}") from None
     for name, constant in graph.constants.items():
         if isinstance(constant, FileConstant):
-            raise reader.fault(f"constant '{name}' in another file", "all constants in this one", "do not trust this file")
+            raise reader.fault(f"constant '{name}' in another file", "all constants in this one", _DISTRUST)
         if isinstance(constant, SeededConstant) and constant.seed < 0:
-            raise reader.fault(f"constant '{name}' of seed {constant.seed}", "a seed of 0 or more", "do not trust this file")
+            raise reader.fault(f"constant '{name}' of seed {constant.seed}", "a seed of 0 or more", _DISTRUST)
     total_bytes = sum(constant.type.size_bytes for constant in graph.constants.values())
     if total_bytes > MOST_BYTES:
-        raise reader.fault(f"constants of {total_bytes} bytes", f"at most {MOST_BYTES}", "do not trust this file")
+        raise reader.fault(f"constants of {total_bytes} bytes", f"at most {MOST_BYTES}", _DISTRUST)
     return graph
 
 
@@ -392,16 +437,37 @@ def _matrix(reader: _Reader, graph: Graph, stored: StoredMatrix, index: int) -> 
     return Matrix(stored.name, codes)
 
 
-def _program(header: Header, hardware: Hardware, graph: Graph, tables: Mapping[str, Array], matrices: tuple[Matrix, ...]) -> Program:
+def _program(
+    header: Header, hardware: Hardware, graph: Graph, tables: Mapping[str, Array], matrices: tuple[Matrix, ...],
+) -> Program:  # fmt: skip
     sizes = {tables[f"rows.{name}"].size for name in FIELDS}
     if len(sizes) != 1:
-        raise ProgramError(f"columns of {sorted(sizes)} rows found, equal ones expected; save the program again")
+        raise ProgramError(f"columns of {sorted(sizes)} rows found, equal ones expected; {_SAVE_AGAIN}")
     rows = np.zeros(sizes.pop(), ROW)
     for name in FIELDS:
         rows[name] = tables[f"rows.{name}"]
+    rows["opcode"] = _renumbered(rows["opcode"], header.opcodes)
     groups = Groups(**{name: tables[f"groups.{name}"] for name in _GROUP_FIELDS})
     direct = {name: array for name, array in tables.items() if "." not in name}
     return Program(
-        name=header.name, target=header.target, mode=header.mode, samples=header.samples, hardware=hardware, graph=graph, rows=rows,
-        **direct, groups=groups, matrices=matrices, regions=header.regions, blocks=header.blocks, notes=header.notes,
+        name=header.name, target=header.target, mode=header.mode, samples=header.samples, hardware=hardware,
+        graph=graph, rows=rows, **direct, groups=groups, matrices=matrices, regions=header.regions,
+        blocks=header.blocks, notes=header.notes,
     )  # fmt: skip
+
+
+def _renumbered(opcodes: Array, mnemonics: tuple[str, ...]) -> Array:
+    """Opcodes of this pimloom for those of the one that wrote the file."""
+    number = np.zeros(256, np.uint8)
+    for code in np.unique(opcodes).tolist():
+        name = mnemonics[code] if code < len(mnemonics) else f"opcode {code}"
+        if name not in OPCODES:
+            known = ", ".join(OPCODES)
+            raise ProgramError(
+                f"instruction '{name[:40]}' found, one of {known} expected; use the pimloom that wrote it"
+            )
+        number[code] = OPCODES[name]
+    return number[opcodes]
+
+
+__all__ = ["FORMAT", "MOST_BYTES", "VERSION", "load_program", "save_program"]

@@ -20,9 +20,10 @@
       2: finish      dst=256+8 src1=0+32 length=8 count=8 column=0 ; node 0 conv1 ; after 1 40@1
       3: send        src1=256 length=64 ; node 0 conv1 ; to core 1 row 201 ; after 2
 
-Regions, blocks: `first byte +bytes`. An operand is `address+step`; a pattern lists `offset+bytes`, `_` where masked. `after 1 40@1`: waits
-for row 1 of this sample and row 40 of the one before. Fields that are not named have their defaults. Lines that begin with `#`
-are comments. Graph and hardware have text forms of their own; weights are referred to by the digest of their codes.
+Regions, blocks: `first byte +bytes`. An operand is `address+step`; a pattern lists `offset+bytes`, `_` where masked.
+`after 1 40@1`: waits for row 1 of this sample and row 40 of the one before. Fields that are not named have their
+defaults. Lines that begin with `#` are comments. Graph and hardware have text forms of their own; weights are referred
+to by the digest of their codes.
 """
 
 from __future__ import annotations
@@ -43,8 +44,12 @@ from pimloom.program.rows import DEFAULTS, FIELDS, MASKED, ROW, Array, ragged
 from pimloom.units import format_bytes
 
 ARGUMENTS: Final = {
-    "array group": "group", "region": "region", "first column": "column", "first channel": "channel", "part number": "part",
-}  # fmt: skip
+    "array group": "group",
+    "region": "region",
+    "first column": "column",
+    "first channel": "channel",
+    "part number": "part",
+}
 """What `arg` is called where it has one of these meanings."""
 
 _STEPPED: Final = ("dst", "src1", "src2")
@@ -102,7 +107,9 @@ def plain_notes(value: Any, where: str) -> Any:
         value = value.item()
     if value is None or isinstance(value, str | int | float):
         return value
-    raise ProgramError(f"{where}: found a {type(value).__name__}, expected numbers, text, lists or mappings; convert it")
+    raise ProgramError(
+        f"{where}: found a {type(value).__name__}, expected numbers, text, lists or mappings; convert it"
+    )
 
 
 def _quoted(name: str) -> str:
@@ -125,7 +132,9 @@ class _Printer:
         self.cores = sorted(set(range(program.n_processors) if processors is None else processors))
         for core in self.cores:
             if not 0 <= core < program.n_processors:
-                raise ProgramError(f"print: core {core} found, one of 0 to {program.n_processors - 1} expected; name another core")
+                raise ProgramError(
+                    f"print: core {core} found, one of 0 to {program.n_processors - 1} expected; name another core"
+                )
         if limit is not None and limit < 0:
             raise ProgramError(f"print: a limit of {limit} rows found, 0 or more expected; leave it out to print all")
         self.is_whole = len(self.cores) == program.n_processors and (limit is None or self._longest() <= limit)
@@ -146,13 +155,19 @@ class _Printer:
     def _head(self) -> list[str]:
         p = self.program
         lines = [
-            f"program {_quoted(p.name)}", f"target {_quoted(p.target)}", f"mode {_quoted(p.mode)}", f"samples {p.samples}",
+            f"program {_quoted(p.name)}",
+            f"target {_quoted(p.target)}",
+            f"mode {_quoted(p.mode)}",
+            f"samples {p.samples}",
             f"graph {_quoted(p.graph.name)}: {len(p.graph.nodes)} nodes",
-            f"hardware {_quoted(p.hardware.name)}: {p.hardware.total_cores} cores", f"size: {p.n_rows} rows",
-        ]  # fmt: skip
+            f"hardware {_quoted(p.hardware.name)}: {p.hardware.total_cores} cores",
+            f"size: {p.n_rows} rows",
+        ]
         if not self.is_whole:
             rows = "all rows" if self.limit is None else f"{self.limit} rows of each"
-            lines.append(f"# shortened to {len(self.cores)} of {p.n_processors} cores, {rows}; this text does not parse back")
+            lines.append(
+                f"# shortened to {len(self.cores)} of {p.n_processors} cores, {rows}; this text does not parse back"
+            )
         notes = plain_notes(p.notes, f"program '{p.name}': notes")
         return lines + [f"note {_quoted(name)} = {json.dumps(value)}" for name, value in notes.items()]
 
@@ -163,7 +178,9 @@ class _Printer:
         for i, r in enumerate(self.program.regions):
             order = " ".join(map(str, r.layout.order))
             place = f"chip {r.chip}, {r.address} +{r.size_bytes}"
-            lines.append(f"region {i} {_quoted(r.value)}: {place}, order {order}, {r.layout.rows} x {r.layout.channels}")
+            lines.append(
+                f"region {i} {_quoted(r.value)}: {place}, order {order}, {r.layout.rows} x {r.layout.channels}"
+            )
         return lines
 
     def _blocks(self) -> list[str]:
@@ -175,14 +192,17 @@ class _Printer:
         size = format_bytes(self.program.hardware.core.local_memory.size_bytes)
         for core, held in by_core.items():
             if held:
-                lines.append(f"# local memory of core {core}: {format_bytes(sum(b.size_bytes for _, b in held))} in blocks, of {size}")
+                used = format_bytes(sum(b.size_bytes for _, b in held))
+                lines.append(f"# local memory of core {core}: {used} in blocks, of {size}")
                 lines += [self._block(i, b) for i, b in held]
         return lines
 
     @staticmethod
     def _block(index: int, block: Block) -> str:
-        fill = "" if block.fill is None and block.dtype == "int8" else f", fill {'none' if block.fill is None else block.fill} {block.dtype}"
-        return f"block {index}: core {block.processor}, {block.address} +{block.size_bytes}, {json.dumps(block.label)}{fill}"
+        place = f"core {block.processor}, {block.address} +{block.size_bytes}"
+        code = "none" if block.fill is None else block.fill
+        fill = "" if block.fill is None and block.dtype == "int8" else f", fill {code} {block.dtype}"
+        return f"block {index}: {place}, {json.dumps(block.label)}{fill}"
 
     def _weights(self) -> list[str]:
         p, g = self.program, self.program.groups
@@ -195,7 +215,9 @@ class _Printer:
             lines.append(f"matrix {i} {_quoted(p.matrices[i].name)}: {codes.dtype}[{shape}] {digest(codes)}")
         for i in groups:
             rows, columns = f"rows {g.row_start[i]}:{g.row_stop[i]}", f"columns {g.column_start[i]}:{g.column_stop[i]}"
-            lines.append(f"group {i}: core {g.processor[i]}, {g.crossbars[i]} crossbars, matrix {g.matrix[i]}, {rows}, {columns}")
+            lines.append(
+                f"group {i}: core {g.processor[i]}, {g.crossbars[i]} crossbars, matrix {g.matrix[i]}, {rows}, {columns}"
+            )
         return lines
 
     def _patterns(self) -> list[str]:
@@ -264,6 +286,7 @@ class _Printer:
 
 _NAME: Final = r'("(?:[^"\\]|\\.)*"|[^\s:",=]+)'
 _PIECE: Final = r"(-?\d+) \+(-?\d+)"
+_RANGE: Final = r"(-?\d+):(-?\d+)"
 _STATEMENTS: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
     word: (re.compile(pattern), form)
     for word, pattern, form in (
@@ -279,8 +302,9 @@ _STATEMENTS: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
          "region N NAME: chip N, FIRST +BYTES, order N N ..., ROWS x CHANNELS"),
         ("block", rf'block (\d+): core (-?\d+), {_PIECE}, ("(?:[^"\\]|\\.)*")(?:, fill (-?\d+|none) (\w+))?',
          'block N: core N, FIRST +BYTES, "LABEL", fill CODE TYPE'),
-        ("matrix", rf"matrix (\d+) {_NAME}: (\w+)\[(\d+),(\d+)\] ([0-9a-f]+)", "matrix N NAME: TYPE[ROWS,COLUMNS] DIGEST"),
-        ("group", r"group (\d+): core (-?\d+), (-?\d+) crossbars, matrix (-?\d+), rows (-?\d+):(-?\d+), columns (-?\d+):(-?\d+)",
+        ("matrix", rf"matrix (\d+) {_NAME}: (\w+)\[(\d+),(\d+)\] ([0-9a-f]+)",
+         "matrix N NAME: TYPE[ROWS,COLUMNS] DIGEST"),
+        ("group", rf"group (\d+): core (-?\d+), (-?\d+) crossbars, matrix (-?\d+), rows {_RANGE}, columns {_RANGE}",
          "group N: core N, N crossbars, matrix N, rows A:B, columns A:B"),
         ("pattern", r"pattern (\d+):((?: (?:_|-?\d+)\+-?\d+)*)", "pattern N: OFFSET+BYTES ..."),
         ("core", r"core (\d+): (\d+) rows", "core N: N rows"),
@@ -375,7 +399,9 @@ class _Parser:
 
     def _next(self, what: str, number: str, expected: int) -> None:
         if self._number(number) != expected:
-            self._fail(f"{what} {expected}", "; number them from 0 in order, and print the whole program", f"{what} {number}")
+            self._fail(
+                f"{what} {expected}", "; number them from 0 in order, and print the whole program", f"{what} {number}"
+            )
 
     # Statements --------------------------------------------------------------------------------------------
 
@@ -387,12 +413,17 @@ class _Parser:
     def _graph(self, word: str, name: str, nodes: str) -> None:
         self._entry(word, name)
         if (self._text(name), self._number(nodes)) != (self.graph.name, len(self.graph.nodes)):
-            self._fail(f"'{self.graph.name}' of {len(self.graph.nodes)} nodes", "; give the graph that the program was made of")
+            self._fail(
+                f"'{self.graph.name}' of {len(self.graph.nodes)} nodes", "; give the graph that the program was made of"
+            )
 
     def _hardware(self, word: str, name: str, cores: str) -> None:
         self._entry(word, name)
         if (self._text(name), self._number(cores)) != (self.hardware.name, self.hardware.total_cores):
-            self._fail(f"'{self.hardware.name}' of {self.hardware.total_cores} cores", "; give the machine that the program was made for")
+            self._fail(
+                f"'{self.hardware.name}' of {self.hardware.total_cores} cores",
+                "; give the machine that the program was made for",
+            )
 
     def _note(self, _: str, name: str, value: str) -> None:
         try:
@@ -400,12 +431,18 @@ class _Parser:
         except (ValueError, RecursionError):
             self._fail("JSON", found=f"'{value[:60]}'")
 
-    def _region(self, _: str, number: str, value: str, chip: str, address: str, size: str, order: str, rows: str, channels: str) -> None:
+    def _region(
+        self, _: str, number: str, value: str, chip: str, address: str, size: str, order: str, rows: str, channels: str
+    ) -> None:
         self._next("region", number, len(self.regions))
         layout = Layout(tuple(self._number(d) for d in order.split()), self._number(rows), self._number(channels))
-        self.regions.append(Region(self._text(value), self._number(address), self._number(size), self._number(chip), layout))
+        self.regions.append(
+            Region(self._text(value), self._number(address), self._number(size), self._number(chip), layout)
+        )
 
-    def _block(self, _: str, number: str, core: str, address: str, size: str, label: str, fill: str | None, dtype: str | None) -> None:
+    def _block(
+        self, _: str, number: str, core: str, address: str, size: str, label: str, fill: str | None, dtype: str | None
+    ) -> None:
         index = self._number(number)
         if index in self.blocks:
             self._fail("another number", found=f"a second block {index}")
@@ -418,13 +455,17 @@ class _Parser:
         shape = (self._number(rows), self._number(columns))
         codes = self.given.get(key)
         if codes is None:
-            self._fail("one of those given", "; give matrices=weights_by_digest(program)", f"weights with the digest {key}")
+            self._fail(
+                "one of those given", "; give matrices=weights_by_digest(program)", f"weights with the digest {key}"
+            )
         if digest(codes) != key:
             self._fail(f"{key}", found=f"weights with the digest {digest(codes)}")
         if dtype not in DTYPES or shape[0] * shape[1] * np.dtype(dtype).itemsize != codes.nbytes:
             self._fail(f"weights of {codes.dtype}{list(codes.shape)}", found=f"{dtype}{list(shape)}")
         # Equal bytes may be weights of several shapes.
-        self.matrices.append(Matrix(self._text(name), np.ascontiguousarray(codes).reshape(-1).view(dtype).reshape(shape)))
+        self.matrices.append(
+            Matrix(self._text(name), np.ascontiguousarray(codes).reshape(-1).view(dtype).reshape(shape))
+        )
 
     def _group(self, _: str, number: str, *fields: str) -> None:
         self._next("group", number, len(self.groups))
@@ -433,7 +474,9 @@ class _Parser:
     def _pattern(self, _: str, number: str, segments: str) -> None:
         self._next("pattern", number, len(self.patterns))
         pairs = (segment.split("+") for segment in segments.split())
-        self.patterns.append([(MASKED if o == "_" else self._number(o, _INT32), self._number(n, _INT32)) for o, n in pairs])
+        self.patterns.append(
+            [(MASKED if o == "_" else self._number(o, _INT32), self._number(n, _INT32)) for o, n in pairs]
+        )
 
     def _core(self, _: str, number: str, rows: str) -> None:
         self._close_stream()
@@ -449,7 +492,11 @@ class _Parser:
         line, first, stated = self.streams[self.core]
         if len(self.rows) - first != stated:
             self.line = line
-            self._fail(f"the {len(self.rows) - first} that follow", "; print the whole program", f"{stated} rows of core {self.core}")
+            self._fail(
+                f"the {len(self.rows) - first} that follow",
+                "; print the whole program",
+                f"{stated} rows of core {self.core}",
+            )
 
     # Rows --------------------------------------------------------------------------------------------------
 
@@ -468,9 +515,13 @@ class _Parser:
             fields["node"] = self._node(node, name)
         self._read_operands(fields, operands)
         self.rows.append(tuple(fields[f] for f in FIELDS))
-        self.partners.append((self.line, self._number(core), self._number(partner, _INT32)) if partner is not None else (0, -1, -1))
+        self.partners.append(
+            (self.line, self._number(core), self._number(partner, _INT32)) if partner is not None else (0, -1, -1)
+        )
         edges = (edge.partition("@") for edge in (after or "").split())
-        self.deps.append([(self._number(source, _INT32), self._number(back or "0", _INT32)) for source, _, back in edges])
+        self.deps.append(
+            [(self._number(source, _INT32), self._number(back or "0", _INT32)) for source, _, back in edges]
+        )
 
     def _node(self, number: str, name: str | None) -> int:
         index = self._number(number, _LIMITS["node"])
@@ -495,7 +546,9 @@ class _Parser:
     def _finish(self) -> Program:
         self._close_stream()
         self.line += 1
-        missing = next((w for w in ("program", "target", "mode", "samples", "graph", "hardware", "size") if w not in self.head), "")
+        missing = next(
+            (w for w in ("program", "target", "mode", "samples", "graph", "hardware", "size") if w not in self.head), ""
+        )
         if missing:
             self._fail(f"'{_STATEMENTS[missing][1]}'", found="the end of the text")
         if len(self.rows) != self.head["size"]:
@@ -525,9 +578,9 @@ class _Parser:
             hardware=self.hardware, graph=self.graph, rows=rows, stream_ptr=stream_ptr,
             partner=np.array([row for _, _, row in self.partners], np.int32), dep_ptr=dep_ptr, dep_row=dep_row,
             dep_distance=ragged(_part(self.deps, 1))[1], pattern_ptr=pattern_ptr, pattern_offset=pattern_offset,
-            pattern_length=ragged(_part(self.patterns, 1))[1], groups=Groups(*(np.ascontiguousarray(c) for c in columns)),
-            matrices=tuple(self.matrices), regions=tuple(self.regions), blocks=tuple(self.blocks[i] for i in range(len(self.blocks))),
-            notes=self.notes,
+            pattern_length=ragged(_part(self.patterns, 1))[1],
+            groups=Groups(*(np.ascontiguousarray(column) for column in columns)), matrices=tuple(self.matrices),
+            regions=tuple(self.regions), blocks=tuple(self.blocks[i] for i in sorted(self.blocks)), notes=self.notes,
         )  # fmt: skip
 
 

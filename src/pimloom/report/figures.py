@@ -8,7 +8,7 @@ from typing import final
 
 import numpy as np
 
-from pimloom.result import Bound, NodeResult, Result
+from pimloom.result import Bound, NodeResult, Result, Verification
 from pimloom.units import cycles_to_ns, format_count, format_ns
 
 
@@ -111,16 +111,28 @@ def verdict(result: Result) -> Verdict:
     """What the verification of a run says."""
     v = result.verification
     if v is None:
-        return Verdict("none", "not executed", "The program was timed but not executed: its numbers are not known to be right.")
+        return Verdict("none", "not executed", "the program was timed but not executed, its numbers are not known to be right")
     exact = "codes are bit exact" if v.is_bit_exact else "codes differ from the integer meaning of the graph"
-    if v.reference == "none":
-        compared = "no float reference was run"
-    else:
-        compared = (
-            f"largest difference from {v.reference} {v.max_abs_error:.3g} of {v.error_bound:.3g} allowed"
-            f" ({percent(v.max_relative_error)} of the largest value)"
-        )
-    return Verdict("ok" if v.ok else "bad", "numbers agree" if v.ok else "numbers DIFFER", f"{exact}; {compared}")
+    return Verdict("ok" if v.ok else "bad", "numbers agree" if v.ok else "numbers DIFFER", f"{exact}; {_difference(v)}")
+
+
+def _difference(v: Verification) -> str:
+    if v.reference == "none" or not (v.details or v.max_abs_error):
+        return "no float reference was run"
+    largest = f"{v.max_abs_error:.3g} ({percent(v.max_relative_error)} of the largest value)"
+    rms = [found["rms_error"] for found in v.details.values() if "rms_error" in found]
+    if not rms:
+        return f"largest difference from {v.reference} {largest}, stated bound {v.error_bound:.3g}"
+    # The bound is one of the root mean square, which the largest single difference may exceed.
+    return f"rms difference from {v.reference} {max(rms):.3g}, stated bound {v.error_bound:.3g}; largest difference {largest}"
+
+
+def shortened(name: str, most: int) -> str:
+    """A name of at most `most` characters; what is left out lies in its middle, for names differ at their ends."""
+    if len(name) <= most:
+        return name
+    tail = max(most * 2 // 3, 1)
+    return f"{name[: max(most - tail - 1, 0)]}…{name[len(name) - tail :]}"
 
 
 def time_text(result: Result, cycles: float) -> str:

@@ -145,7 +145,7 @@ def _layers(result: Result, nodes: Iterable[NodeResult], console_width: int) -> 
         table.add_column(justify="left" if head in _TEXT_HEADS else "right", width=width, no_wrap=True, overflow="ellipsis")
     table.add_row(*(Text(head, "dim") for head in heads))
     for row in rows[1:]:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(Text(figures.shortened(row[0], widths[0])), *(Text(cell) for cell in row[1:]))
     return table
 
 

@@ -19,7 +19,11 @@
   const time = (cycles) => quantity(ns(cycles), D.units.time);
   const energy = (pj) => quantity(pj, D.units.energy);
   const percent = (value) => `${value > 0 && value < 0.1 ? "<0.1" : value < 9.95 ? value.toFixed(1) : value.toFixed(0)} %`;
-  const shorten = (text, most) => (text.length <= most ? text : `${text.slice(0, Math.ceil(most / 2) - 1)}…${text.slice(text.length - Math.floor(most / 2))}`);
+  /** Names differ at their ends: the middle is left out, and more is kept of the tail. */
+  function shorten(text, most) {
+    const tail = Math.floor((most * 2) / 3);
+    return text.length <= most ? text : `${text.slice(0, most - tail - 1)}…${text.slice(text.length - tail)}`;
+  }
   // Plotly reads a small part of HTML in its texts: names must not be read so.
   const inert = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const layerName = (i) => (i >= 0 ? D.layers[i].name : "no layer");
@@ -39,9 +43,14 @@
     if (i < 0) return isDark() ? "#5d6673" : "#a9b1bc";
     const along = (D.layers.length > 1 ? i / (D.layers.length - 1) : 0) * (STOPS.length - 1);
     const at = Math.min(Math.floor(along), STOPS.length - 2), part = along - at;
-    const paler = [0, 0.34, 0.16][i % 3] + (isDark() ? 0.12 : 0);
+    const paler = [0, 0.3, 0.15][i % 3] + (isDark() ? 0.12 : 0);
     const mixed = STOPS[at].map((low, k) => Math.round((low + (STOPS[at + 1][k] - low) * part) * (1 - paler) + 255 * paler));
     return `rgb(${mixed.join(" ")})`;
+  }
+  /** Ink that can be read on a colour of `layerColour`. */
+  function inkOn(colour) {
+    const [r, g, b] = colour.startsWith("#") ? [160, 160, 160] : colour.match(/\d+/g).map(Number);
+    return 0.3 * r + 0.59 * g + 0.11 * b > 150 ? "#1d2127" : "#ffffff";
   }
   const ramp = (share) => `color-mix(in srgb, ${css("--accent")} ${Math.round(100 * Math.min(Math.max(share, 0), 1))}%, ${css("--idle")})`;
 
@@ -78,8 +87,7 @@
   // -- state, kept in the address --------------------------------------------------------------------------------------
   const state = { view: "layer", core: null, sort: "order", dir: "", filter: "", colour: "layer", links: false, theme: "" };
   function readAddress() {
-    const hash = decodeURIComponent(location.hash.slice(1));
-    if (!hash.includes("=")) return;
+    if (!location.hash.includes("=")) return; // a link to a section
     const given = new URLSearchParams(location.hash.slice(1));
     const core = Number(given.get("core"));
     state.core = given.has("core") && Number.isInteger(core) && core >= 0 && core < D.chip.cores ? core : null;
@@ -179,12 +187,13 @@
     get plotWidth() { return Math.max(this.host.clientWidth - this.gutter - 12, 50); }
     x(cycle) { return this.gutter + ((cycle - window_.from) / (window_.to - window_.from)) * this.plotWidth; }
     cycle(x) { return window_.from + ((x - this.gutter) / this.plotWidth) * (window_.to - window_.from); }
-    show(rows, rowHeight, label) {
+    show(rows, rowHeight, label, leastLabel = 72) {
       this.rows = rows;
       this.rowHeight = rowHeight;
       this.canvas.setAttribute("aria-label", label);
       const c = sized(this.axis, 1, 1);
-      this.labelWidth = Math.ceil(Math.max(72, ...rows.map((row) => c.measureText(shorten(row.label, 24)).width))) + 2 * LABELS.gap;
+      const longest = rows.reduce((found, row) => (row.label.length > found.length ? row.label : found), "");
+      this.labelWidth = Math.ceil(Math.max(leastLabel, c.measureText(shorten(longest, 24)).width + 2 * LABELS.gap + 4));
       const total = rows.length * rowHeight + 4;
       this.viewport = Math.min(total, this.most);
       this.body.style.height = `${this.viewport}px`;
@@ -228,7 +237,7 @@
         c.fillStyle = row.isMarked ? this.colours.ink : this.colours.muted;
         c.textAlign = "right";
         c.textBaseline = "middle";
-        c.fillText(shorten(row.label, this.gutter < 100 ? 11 : 24), this.gutter - LABELS.gap, y + h / 2 + 0.5);
+        c.fillText(shorten(row.label, this.host.clientWidth < 620 ? 10 : 24), this.gutter - LABELS.gap, y + h / 2 + 0.5);
       }
       c.save();
       c.beginPath(); c.rect(this.gutter, y, this.plotWidth, h); c.clip();
@@ -368,7 +377,7 @@
         heat: { levels: layerHeat, bins: T.layer_heat.bins, offset: i * T.layer_heat.bins },
       })), Math.max(14, Math.min(20, Math.floor(560 / Math.max(D.layers.length, 1)))), "Timeline by layer");
     } else {
-      const height = Math.max(4, Math.min(18, Math.floor(560 / T.cores.length)));
+      const height = Math.max(3, Math.min(18, Math.floor(560 / T.cores.length)));
       lanes.show(T.cores.map((core, i) => ({
         label: `core ${core}`, title: `core ${core}`, core, isMarked: core === state.core, slices: byCore.get(core) || [],
         colour: (slice) => (slice < 0 ? lanes.colours.accent : layerColour(S.layer[slice])),
@@ -403,7 +412,7 @@
     $("#detail-facts").textContent = coreFacts(core).slice(1).join(" · ");
     const rows = opcodeLanes(core);
     if (!rows.length) rows.push({ label: "idle", title: `core ${core} ran nothing in the first sample`, slices: [], colour: () => "" });
-    coreLanes.show(rows, 16, `Slices of core ${core}`);
+    coreLanes.show(rows, 16, `Slices of core ${core}`, lanes.labelWidth); // both share one time axis
   }
   function openCore(core) {
     state.core = core;
@@ -485,8 +494,8 @@
         c.globalAlpha = 1;
         if (core === state.core) { c.strokeStyle = css("--ink"); c.lineWidth = 2; c.strokeRect(x - cell / 2 + gap, y - cell / 2 + gap, cell - 2 * gap, cell - 2 * gap); }
         if (cell >= 24 && !(state.links && chip.links)) {
-          const dark = shown ? shown.most && shown.values[core] / shown.most > 0.5 : layer >= 0;
-          c.fillStyle = dark ? "#fff" : css("--muted");
+          const isStrong = shown && shown.most && shown.values[core] / shown.most > 0.5;
+          c.fillStyle = shown ? css(isStrong ? "--surface" : "--muted") : layer < 0 ? css("--muted") : inkOn(layerColour(layer));
           c.fillText(String(core), x, y + 0.5);
         }
       }
@@ -519,7 +528,8 @@
   let chipViews = [];
   function drawChips() {
     if (!chipViews.length) return;
-    const width = $("#chips").clientWidth - 24;
+    const area = $(".chip-area").clientWidth;
+    const width = (area < 900 ? area : area - 260) - 24;
     const beside = chip.chips === 1 ? 1 : Math.max(1, Math.min(chip.chips, Math.floor(width / 240)));
     const cell = Math.max(3, Math.min(46, Math.floor((width / beside - (beside > 1 ? 40 : 0)) / gridCols), Math.max(18, Math.floor(620 / gridRows))));
     chipViews.forEach((view) => view.draw(cell));
@@ -562,7 +572,7 @@
   }
 
   // -- plots ---------------------------------------------------------------------------------------------------------
-  const CONFIG = { displaylogo: false, responsive: true, displayModeBar: false, showSendToCloud: false, showLink: false };
+  const CONFIG = { displaylogo: false, responsive: false, displayModeBar: false, showSendToCloud: false, showLink: false };
   function frame(changes) {
     const axis = { gridcolor: css("--line"), zerolinecolor: css("--line"), linecolor: css("--line"), tickfont: { color: css("--muted") }, automargin: true, title: { font: { size: 12.5 } }, fixedrange: true };
     const layout = {
@@ -576,10 +586,10 @@
   }
   function plot(id, traces, layout) {
     const host = document.getElementById(id);
-    if (host) Plotly.react(host, traces, frame(layout), CONFIG);
+    if (host) Plotly.react(host, traces, { ...frame(layout), width: host.clientWidth, height: host.clientHeight }, CONFIG);
   }
   // Names stand on numbered places: Plotly would read a layer named "12" or "2020-01-01" as a number or a date.
-  const named = (names, most = 22) => ({ tickvals: names.map((_, i) => i), ticktext: names.map((n) => inert(shorten(n, most))), range: [names.length - 0.5, -0.5], showgrid: false, zeroline: false });
+  const named = (names, most = 22) => ({ tickvals: names.map((_, i) => i), ticktext: names.map((n) => inert(shorten(n, most))), range: [names.length - 0.5, -0.5], showgrid: false, zeroline: false, ticks: "outside", ticklen: 6, tickcolor: "rgba(0,0,0,0)" });
   const narrow = () => document.documentElement.clientWidth < 620;
 
   function plotEnergy() {
@@ -591,7 +601,7 @@
       type: "bar", orientation: "h", x: parts.map((p) => p[1] / factor), y: parts.map((_, i) => i), text: texts, textposition: "outside", cliponaxis: false,
       textfont: { color: css("--muted") }, marker: { color: parts.map(([name], k) => componentColour(name, k)) },
       customdata: parts.map((p, i) => [inert(p[0]), texts[i]]), hovertemplate: "%{customdata[0]}: %{customdata[1]}<extra></extra>",
-    }], { xaxis: { title: { text: `energy per sample (${unit})` }, range: [0, (parts[0][1] / factor) * 1.45] }, yaxis: named(parts.map((p) => p[0])) });
+    }], { xaxis: { title: { text: `energy per sample (${unit})` }, range: [0, (parts[0][1] / factor) * (narrow() ? 1.9 : 1.45)] }, yaxis: named(parts.map((p) => p[0])) });
   }
   function plotLayers() {
     const all = D.layers, most = Math.max(0, ...all.map((l) => l.energy));
@@ -603,7 +613,7 @@
     }], { bargap: all.length > 60 ? 0.05 : 0.25, xaxis: { title: { text: "layer, in graph order" }, showgrid: false, tickformat: "d", nticks: 12, rangemode: "nonnegative" }, yaxis: { title: { text: `energy per sample (${unit})` }, rangemode: "tozero" } });
   }
   function plotUse() {
-    const parts = D.utilisation.slice().sort((a, b) => b[2] - a[2]);
+    const parts = D.utilisation.filter((p) => p[2] > 0).sort((a, b) => b[2] - a[2]);
     if (!parts.length) return;
     const names = parts.map(([name, , , count]) => (count ? `${name} ×${count.toLocaleString("en")}` : name));
     const y = parts.map((_, i) => i);
@@ -627,8 +637,8 @@
   }
   function plotLinks() {
     const load = chip.sorted_links;
-    if (!$("#plot-links") || !load) return;
-    plot("plot-links", [{ type: "scatter", mode: "lines", x: load.map((_, i) => (100 * (i + 0.5)) / load.length), y: load, fill: "tozeroy", line: { color: css("--accent"), shape: "hv", width: 1.5 }, hovertemplate: "%{x:.0f} % of the links in use are busier than %{y:.2f} %<extra></extra>" }],
+    if (!$("#plot-links") || !load.length) return;
+    plot("plot-links", [{ type: "scatter", mode: "lines", x: [...load, 0].map((_, i) => (100 * i) / load.length), y: [...load, load[load.length - 1]], fill: "tozeroy", line: { color: css("--accent"), shape: "hv", width: 1.5 }, hovertemplate: "%{x:.0f} % of the links in use are busier than %{y:.2f} %<extra></extra>" }],
       { xaxis: { title: { text: "links in use, busiest first (%)" }, range: [0, 100], showgrid: false }, yaxis: { title: { text: "busy share (%)" }, rangemode: "tozero" } });
   }
 
@@ -657,7 +667,7 @@
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { applyTheme(); drawAll(); });
   window.addEventListener("hashchange", () => { if (location.hash.includes("=")) { readAddress(); applyState(); } });
   let resizing = 0;
-  window.addEventListener("resize", () => { cancelAnimationFrame(resizing); resizing = requestAnimationFrame(() => { showView(); showCore(); drawChips(); }); });
+  window.addEventListener("resize", () => { cancelAnimationFrame(resizing); resizing = requestAnimationFrame(drawAll); });
 
   readAddress();
   startTable();

@@ -15,6 +15,7 @@ from pimloom.targets import Request
 from pimloom.targets.crossbar.lower import Lowering, Options
 from pimloom.targets.crossbar.placement import Placement, Placer, Policy, capacity_error
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage, analyse
+from pimloom.targets.crossbar.traffic import arranged
 from pimloom.targets.crossbar.unfold import Unfolded, unfold
 
 SHARES = (1.0, 0.3, 0.08)  # smaller tasks where local memories are tight
@@ -100,7 +101,8 @@ def map_network(graph: Graph, hardware: Hardware, *, fills: Sequence[float] = FI
         for policy in (Policy.LEAST_LOADED,) if serial else (Policy.NEXT, Policy.TIGHTEST):
             placement = Placer(flow, hardware, unfolded, copies, load, policy).place()
             if placement is not None:
-                return Mapped(flow, unfolded, placement, copies, bottleneck(list(wanted.values()), chosen))
+                moved = arranged(flow, placement, hardware)
+                return Mapped(flow, unfolded, moved, copies, bottleneck(list(wanted.values()), chosen))
     raise capacity_error(needed, hardware)
 
 

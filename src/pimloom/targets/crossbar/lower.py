@@ -24,7 +24,7 @@ from pimloom.ir.graph import Graph
 from pimloom.ir.ops import average_counts, full_attributes, op_of
 from pimloom.program import MASKED, OPCODES, ROW, Block, Groups, Matrix, Program, Region, ragged
 from pimloom.targets.crossbar.placement import Cluster, Placement
-from pimloom.targets.crossbar.rings import Ring
+from pimloom.targets.crossbar.rings import INFINITY, Ring
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
 from pimloom.targets.crossbar.timetable import Task, fill
 from pimloom.targets.crossbar.unfold import Unfolded, band_segments, matrix_of
@@ -104,7 +104,6 @@ class Lowering:
         for number, cluster in enumerate(self.clusters):
             self.of_stage[cluster.stage].append(number)
         self.n_buffers = BUFFERS if options.buffer_share > TIGHT_SHARE else 1
-        self.sharing = Counter(c.core for c in self.clusters)
         self.emitted = _Emitted()
         self.windows: dict[int, list[tuple[int, int]]] = {}  # windowed ring to its (cluster, operand)
         self.padding: dict[int, int] = {}  # windowed ring to the address of a vector of padding
@@ -121,6 +120,7 @@ class Lowering:
 
     def run(self) -> Program:
         """Lowers everything."""
+        self._share_buffers()
         self.tasks = [self._tasks_of(number) for number in range(len(self.clusters))]
         self._pace()
         self._time()
@@ -189,23 +189,39 @@ class Lowering:
                 tasks.append(Task(number, row, start, stop, self._needs(stage, row), (stage.output, row), busy, tail))
         return tasks
 
-    def _task_width(self, number: int) -> int:
-        """Vectors per task: a whole row of the cluster if its buffers fit into their share of the memory."""
+    def _vector_bytes(self, number: int) -> int:
+        """Bytes that one vector of a task takes in the buffers of a cluster."""
         cluster = self.clusters[number]
         stage = self.flow.stages[cluster.stage]
         columns = cluster.c_stop - cluster.c_start
-        item = self.graph.types[stage.output].itemsize_bytes
-        per_vector = columns * item
+        size = columns * self.graph.types[stage.output].itemsize_bytes
         if stage.kind is Kind.MATRIX:
-            per_vector += columns * self.sum_bytes[stage.node] * (2 if cluster.peers else 1)
+            size += columns * self.sum_bytes[stage.node] * (2 if cluster.peers else 1)
         if self.options.buffer_share < ROOMY_SHARE:
             # Rings will be windowed: count their slots too.
             reads = sum(o.shape.channels * self.graph.types[o.value].itemsize_bytes for o in stage.inputs if not o.is_broadcast)
-            per_vector += reads * stage.window.kernel[0] * stage.window.stride[1]
-        budget = self.options.buffer_share * self.hardware.core.local_memory.size_bytes / max(self.sharing[cluster.core], 1)
-        width = max(1, min(cluster.x_stop - cluster.x_start, int(budget // (self.n_buffers * per_vector))))
+            size += reads * stage.window.kernel[0] * stage.window.stride[1]
+        return size * self.n_buffers
+
+    def _share_buffers(self) -> None:
+        """Per core, the part of a full row that its clusters' tasks may have so that all buffers fit into their share."""
+        wanted: Counter[int] = Counter()
+        for number, cluster in enumerate(self.clusters):
+            if self.flow.stages[cluster.stage].kind is not Kind.GENERAL:
+                wanted[cluster.core] += self._vector_bytes(number) * (cluster.x_stop - cluster.x_start)
+        budget = self.options.buffer_share * self.hardware.core.local_memory.size_bytes
+        self.row_share = {core: min(1.0, budget / max(size, 1)) for core, size in wanted.items()}
+
+    def _task_width(self, number: int) -> int:
+        """Vectors per task: a whole row of the cluster, or what its share of the memory holds."""
+        cluster = self.clusters[number]
+        full = cluster.x_stop - cluster.x_start
+        width = max(1, int(full * self.row_share[cluster.core]))
         # All copies take the same share of a task.
-        return width // len(cluster.copies) * len(cluster.copies) if 0 < len(cluster.copies) < width else width
+        copies = len(cluster.copies)
+        if copies and self.options.buffer_share >= ROOMY_SHARE:
+            width = max(width, min(copies, full))
+        return width // copies * copies if 0 < copies < width else width
 
     def _needs(self, stage: Stage, row: int) -> tuple[tuple[str, int, int], ...]:
         needs: list[tuple[str, int, int]] = []
@@ -228,7 +244,10 @@ class Lowering:
             if machine.core.issue.window == 1:
                 groups = sum(len(copy) for copy in cluster.copies)
                 return width * groups / max(len(cluster.copies), 1) * (latency + 4 * beats), width * 3.0 * beats + 1
-            return float(windows * interval), float(latency - interval + 2 * width * beats + 1)
+            # Tasks narrower than the copies take turns on them.
+            turns = max(1, min(self.n_buffers, len(cluster.copies) // max(width, 1)))
+            busy = float(windows * interval) / turns
+            return busy, float(windows * interval - busy + latency - interval + 2 * width * beats + 1)
         taps = stage.window.kernel[0] * stage.window.kernel[1]
         return float(width * beats * taps + 1), float(unit.latency_cycles + 10)
 
@@ -289,7 +308,7 @@ class Lowering:
         serial = self.hardware.core.issue.window == 1
         n = len(self.clusters)
         self._expand_general_needs()
-        fill(self.tasks, (lambda c: n + self.clusters[c].core) if serial else (lambda c: c), arrival, self.options.delay_cycles)
+        fill(self.tasks, (lambda c: n + self.clusters[c].core) if serial else (lambda c: c), arrival, self.options.delay_cycles, self.n_buffers)
 
     def _expand_general_needs(self) -> None:
         """The result of a GENERAL stage is there all at once: its readers need one row, numbered -1."""
@@ -493,7 +512,7 @@ class Lowering:
         for number, cluster in enumerate(self.clusters):
             stage = self.flow.stages[cluster.stage]
             emit = {
-                Kind.MATRIX: self._emit_matrix, Kind.POOL: self._emit_pool, Kind.VECTOR: self._emit_vector,
+                Kind.MATRIX: self._emit_matrix, Kind.POOL: self._emit_pool, Kind.STENCIL: self._emit_pool, Kind.VECTOR: self._emit_vector,
                 Kind.MEAN: self._emit_mean, Kind.GENERAL: self._emit_general,
             }[stage.kind]  # fmt: skip
             heads: list[list[int]] = []
@@ -607,7 +626,7 @@ class Lowering:
                 for y in inside for kx in range(window.kernel[1])
             )  # fmt: skip
             made.append(self.emitted.add(
-                cluster.core, task.start, OPCODES["pool"], stage.node, [], dst=out + (start - task.x_start) * columns * item,
+                cluster.core, task.start, OPCODES["stencil" if stage.kind is Kind.STENCIL else "pool"], stage.node, [], dst=out + (start - task.x_start) * columns * item,
                 dst_step=columns * item, src1=ring.address, src1_step=window.stride[1] * ring.vector_bytes,
                 pattern=self._pattern(segments), length=columns, count=stop - start, arg=cluster.c_start, src2=counted,
             ))  # fmt: skip
@@ -701,13 +720,16 @@ class Lowering:
                 if self._is_outside(piece.source):
                     for row in ring.needed():
                         ring.arrival[row] = min(ring.arrival[row], self._load_key(ring, row, piece.source))
-        for number, line in enumerate(self.tasks):
-            output = self.flow.stages[self.clusters[number].stage].output
-            for ring, _ in self.readers_of.get(output, ()):
-                for task in line:
-                    if task.makes is not None:
-                        row = task.makes[1]
-                        ring.arrival[row] = min(ring.arrival[row], task.end)
+        first_end: dict[str, list[float]] = {}
+        for line in self.tasks:
+            for task in line:
+                if task.makes is not None and task.makes[1] >= 0:
+                    value, row = task.makes
+                    ends = first_end.setdefault(value, [INFINITY] * self.flow.shapes[value].rows)
+                    ends[row] = min(ends[row], task.end)
+        for value, ends in first_end.items():
+            for ring, _ in self.readers_of.get(value, ()):
+                ring.arrival = [min(a, b) for a, b in zip(ring.arrival, ends, strict=True)]
 
     def _load_key(self, ring: Ring, row: int, source: str) -> float:
         stage = self.stage_of.get(source)

@@ -4,6 +4,7 @@ A value is a sequence of vectors: the pixels of an image in raster order (channe
 vectors are the unit of streaming: y counts rows, x vectors within a row, c elements of a vector.
 
     matrix   products with constant weights, on crossbars        (Conv, Linear)
+    stencil  depthwise convolution on the vector unit: a crossbar would hold one channel in kernel-size rows of one column
     pool     windows on the vector unit                           (MaxPool, AveragePool)
     vector   element by element, or vector by vector              (Relu, Add, Softmax, LayerNormalization, ...)
     mean     one vector from all                                  (GlobalAveragePool)
@@ -41,6 +42,7 @@ class Kind(enum.Enum):
     """How a node is computed."""
 
     MATRIX = "matrix"
+    STENCIL = "stencil"
     POOL = "pool"
     VECTOR = "vector"
     MEAN = "mean"
@@ -331,7 +333,8 @@ class _StageMaker:
         if window is None:
             return None
         groups = int(full_attributes(node)["group"])
-        return self._stage(index, node, Kind.MATRIX, (Input(data, shape, self._zero(data)),), window=window, groups=groups)
+        kind = Kind.STENCIL if groups == shape.channels == self.shapes[node.outputs[0]].channels and groups > 1 else Kind.MATRIX
+        return self._stage(index, node, kind, (Input(data, shape, self._zero(data)),), window=window, groups=groups)
 
     def _window(self, node: Node) -> Window | None:
         """The window of a 1-d or 2-d op; None for 3-d ones."""

@@ -16,6 +16,10 @@ from typing import final
 from pimloom.errors import InternalError
 
 
+INFINITY = float("inf")
+EPSILON = 1e-3  # keeps a task strictly behind the one whose buffers it takes over
+
+
 @final
 @dataclass(slots=True)
 class Task:
@@ -49,7 +53,7 @@ class Task:
 
 
 def fill(
-    tasks: Sequence[Sequence[Task]], server_of: Callable[[int], int], arrival: dict[str, Sequence[float]], delay: float
+    tasks: Sequence[Sequence[Task]], server_of: Callable[[int], int], arrival: dict[str, Sequence[float]], delay: float, buffers: int
 ) -> None:
     """Gives every task its start and end.
 
@@ -58,6 +62,7 @@ def fill(
         server_of: cluster to the server it shares with others (itself, or its core where cores work serially).
         arrival: values that come from outside: time of each row.
         delay: time from the end of a task until a reader elsewhere has its result.
+        buffers: tasks of a cluster that may be under way at once.
     """
     parts: defaultdict[tuple[str, int], int] = defaultdict(int)
     for line in tasks:
@@ -72,14 +77,17 @@ def fill(
     place = [0] * len(tasks)
     free: defaultdict[int, float] = defaultdict(float)
     queues: defaultdict[int, list[tuple[float, int, int]]] = defaultdict(list)
-    events: list[tuple[float, int, int]] = []  # (time, server, 0)
+    events: list[tuple[float, int]] = []  # (time, server)
+    due: dict[int, float] = {}
 
     def enlist(cluster: int) -> None:
         """Looks at the next task of a cluster; puts it into its server's queue when its rows are known."""
         if place[cluster] == len(tasks[cluster]):
             return
         task = tasks[cluster][place[cluster]]
-        ready[cluster], missing[cluster] = 0.0, 0
+        before = place[cluster] - buffers
+        ready[cluster] = tasks[cluster][before].end + EPSILON if before >= 0 else 0.0
+        missing[cluster] = 0
         for value, first, last in task.needs:
             outside = arrival.get(value)
             if outside is not None:
@@ -98,7 +106,14 @@ def fill(
     def offer(cluster: int) -> None:
         server = server_of(cluster)
         heapq.heappush(queues[server], (ready[cluster], cluster, place[cluster]))
-        heapq.heappush(events, (max(ready[cluster], free[server]), server, 0))
+        wake(server)
+
+    def wake(server: int) -> None:
+        """Makes sure that a server looks at its queue when its first task can begin; one event per server is enough."""
+        begin = max(queues[server][0][0], free[server])
+        if begin < due.get(server, INFINITY):
+            due[server] = begin
+            heapq.heappush(events, (begin, server))
 
     def finish(task: Task) -> None:
         key = task.makes
@@ -119,15 +134,12 @@ def fill(
         enlist(cluster)
     done = 0
     while events:
-        time, server, _ = heapq.heappop(events)
-        queue = queues[server]
-        if not queue:
+        time, server = heapq.heappop(events)
+        if due.get(server) != time:
             continue
-        begin = max(queue[0][0], free[server])
-        if begin > time:
-            heapq.heappush(events, (begin, server, 0))
-            continue
-        _, cluster, index = heapq.heappop(queue)
+        del due[server]
+        _, cluster, index = heapq.heappop(queues[server])
+        begin = time
         task = tasks[cluster][index]
         task.start = begin
         free[server] = begin + task.busy + task.pause
@@ -136,7 +148,7 @@ def fill(
         place[cluster] += 1
         finish(task)
         enlist(cluster)
-        if queue:
-            heapq.heappush(events, (max(queue[0][0], free[server]), server, 0))
+        if queues[server]:
+            wake(server)
     if done != sum(len(line) for line in tasks):
         raise InternalError(f"the timetable placed {done} of {sum(len(line) for line in tasks)} tasks")

@@ -1,0 +1,114 @@
+"""Traffic between cores of a placed network, and its arrangement on the chip."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+import numpy as np
+
+from pimloom.hardware import Hardware
+from pimloom.mapping.arrange import arrange
+from pimloom.program.rows import Array
+from pimloom.targets.crossbar.placement import Cluster, Placement
+from pimloom.targets.crossbar.stages import Dataflow, Kind, Piece, Stage
+
+
+def traffic(flow: Dataflow, placement: Placement, hardware: Hardware) -> Array:
+    """float64[n + chips, n + chips]: bytes per sample from core to core; the last indices are the global memories."""
+    cores = hardware.total_cores
+    table = np.zeros((cores + hardware.chips, cores + hardware.chips))
+    made: dict[str, Stage] = {v: s for s in flow.stages for v in flow.graph.nodes[s.node].outputs if v}
+    for stage in flow.stages:
+        for operand in stage.inputs:
+            item = flow.graph.types[operand.value].itemsize_bytes
+            for piece in flow.sources(operand.value):
+                source = made.get(piece.source)
+                if source is None or source.kind is Kind.GENERAL or stage.kind is Kind.GENERAL:
+                    _to_memory(table, flow, placement, stage, source, piece, item, hardware)
+                else:
+                    _between(table, placement, stage, source, piece, item)
+    return table
+
+
+def _to_memory(
+    table: Array, flow: Dataflow, placement: Placement, stage: Stage, source: Stage | None, piece: Piece, item: int, hardware: Hardware
+) -> None:  # fmt: skip
+    per_chip, base = hardware.chip.cores, hardware.total_cores
+    shape = flow.shapes[piece.source]
+    size = shape.rows * shape.width * piece.n * item
+    for one in (stage, source):
+        if one is not None:
+            clusters = placement.clusters[one.index]
+            for cluster in clusters:
+                table[base + cluster.core // per_chip, cluster.core] += size / len(clusters)
+
+
+def _between(table: Array, placement: Placement, stage: Stage, source: Stage, piece: Piece, item: int) -> None:
+    shift = piece.dst - piece.src
+    for target in placement.clusters[stage.index]:
+        low, high = _columns(stage, target, source.shape.width)
+        rows = _row_share(stage, target)
+        c_low, c_high = (0, stage.inputs[0].shape.channels) if stage.kind is Kind.MATRIX else (target.c_start, target.c_stop)
+        for cluster in placement.clusters[source.index]:
+            vectors = min(high, cluster.x_stop) - max(low, cluster.x_start)
+            channels = min(c_high, cluster.c_stop + shift) - max(c_low, cluster.c_start + shift, piece.dst)
+            if vectors > 0 and channels > 0:
+                size = rows * len(cluster.rows(source.shape.rows)) * vectors * channels * item
+                for core in (target.core, *(core for core, _ in target.peers)):
+                    table[cluster.core, core] += size
+
+
+def _columns(stage: Stage, cluster: Cluster, width: int) -> tuple[int, int]:
+    if stage.kind in (Kind.VECTOR, Kind.MEAN):
+        return (cluster.x_start, cluster.x_stop) if stage.kind is Kind.VECTOR else (0, width)
+    window = stage.window
+    first = cluster.x_start * window.stride[1] - window.padding[1]
+    return first, (cluster.x_stop - 1) * window.stride[1] - window.padding[1] + window.reach(1)
+
+
+def _row_share(stage: Stage, cluster: Cluster) -> float:
+    """Share of the input rows that a cluster with a class of rows needs."""
+    if stage.kind is Kind.MEAN:
+        return 1.0
+    return min(1.0, stage.window.reach(0) / (cluster.row_class[1] * stage.window.stride[0]))
+
+
+def distances(hardware: Hardware) -> Array:
+    """float64[n + chips, n + chips]: hops between positions; leaving a chip costs as much as its link is slower than a hop."""
+    shape, per_chip = hardware.chip, hardware.chip.cores
+    n = hardware.total_cores
+    core = np.arange(n)
+    row = np.concatenate([core % per_chip // shape.core_cols, np.zeros(hardware.chips, np.int64)])
+    col = np.concatenate([core % per_chip % shape.core_cols, np.full(hardware.chips, shape.core_cols // 2)])
+    chip = np.concatenate([core // per_chip, np.arange(hardware.chips)])
+    table = np.abs(row[:, None] - row[None, :]) + np.abs(col[:, None] - col[None, :]).astype(np.float64)
+    far = chip[:, None] != chip[None, :]
+    link = hardware.chip_link
+    if link is not None and far.any():
+        slower = hardware.noc.flit_bytes / max(hardware.noc.flit_cycles, 1) / link.bytes_per_cycle
+        to_edge = row[:, None] + col[:, None] + row[None, :] + col[None, :]
+        table[far] = to_edge[far] + max(4.0 * slower, 8.0)
+    return table
+
+
+def arranged(flow: Dataflow, placement: Placement, hardware: Hardware) -> Placement:
+    """The placement with its cores moved so that traffic travels short ways."""
+    table = traffic(flow, placement, hardware)
+    fixed = np.zeros(table.shape[0], bool)
+    fixed[hardware.total_cores :] = True
+    position = arrange(table, distances(hardware), fixed)
+    return relabelled(placement, position)
+
+
+def relabelled(placement: Placement, position: Array) -> Placement:
+    """The placement with core c moved to position[c]."""
+    moved: defaultdict[int, int] = defaultdict(int, {i: int(p) for i, p in enumerate(position)})
+    return Placement(
+        [replace(g, core=moved[g.core]) for g in placement.groups],
+        [
+            [replace(c, core=moved[c.core], peers=tuple((moved[core], copies) for core, copies in c.peers)) for c in line]
+            for line in placement.clusters
+        ],
+        list(placement.copies),
+    )
