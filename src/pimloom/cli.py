@@ -150,6 +150,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             code = app([a for a in given if a != "--debug"], prog_name="pimloom", standalone_mode=False)
             _flush()
+            if code == INTERRUPTED:  # the command line library has caught it
+                raise KeyboardInterrupt
+        except SystemExit as leaving:  # it leaves so when the reader of its help has left
+            if not isinstance(leaving.__context__, BrokenPipeError):
+                raise
+            return DONE
         except (Exception, KeyboardInterrupt) as fault:
             if is_debugging:
                 traceback.print_exc()
@@ -160,6 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _verdict(fault: BaseException) -> tuple[int, str]:
     """The exit code and the sentence for a command that did not end by itself."""
+    if isinstance(fault, typer.Abort) and isinstance(fault.__cause__, EOFError):
+        fault = fault.__cause__
     if isinstance(fault, KeyboardInterrupt | typer.Abort):
         return INTERRUPTED, "interrupted; nothing was written"
     if isinstance(fault, PimloomError):

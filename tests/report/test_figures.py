@@ -60,9 +60,11 @@ def test_bounds_are_ordered_by_the_mode_of_the_run(result: Result) -> None:
     [
         (None, "none", "not executed", "the program was timed but not executed, its numbers are not known to be right"),
         (Verification("onnxruntime", True, 0.25, 0.02, 0.1, True, {"y": {"rms_error": 0.05}}), "ok", "numbers agree",
-         "codes are bit exact; rms difference from onnxruntime 0.05, stated bound 0.1; largest difference 0.25 (2.0 % of the largest value)"),
+         "codes are bit exact; rms difference from onnxruntime 0.05, stated bound 0.1;"
+         " largest difference 0.25 (2.0 % of the largest value)"),
         (Verification("graph", False, 0.25, 0.5, 0.1, False), "bad", "numbers DIFFER",
-         "codes differ from the integer meaning of the graph; largest difference from graph 0.25 (50 % of the largest value), stated bound 0.1"),
+         "codes differ from the integer meaning of the graph; largest difference from graph 0.25 (50 % of the largest value),"
+         " stated bound 0.1"),
         (Verification("none", True, 0.0, 0.0, 0.0, True), "ok", "numbers agree", "codes are bit exact; no float reference was run"),
     ],
 )  # fmt: skip

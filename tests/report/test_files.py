@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ def test_an_existing_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^report: cannot write '.*x/r.html': there is no folder '.*x'; create it or choose another path$"):
+    message = r"^report: cannot write '.*x/r.html': there is no folder '.*x'; create it or choose another path$"
+    with pytest.raises(UsageError, match=message):
         write_whole(tmp_path / "x" / "r.html", b"")
 
 
@@ -39,9 +41,9 @@ def test_plain_values() -> None:
     assert plain(value) == {"a": 0.5, "3": [1, None], "c": [[1, 2]], "d": None, "e": None, "f": "x"}
 
 
-def test_json_holds_the_documented_form(make_result: object, tmp_path: Path) -> None:
+def test_json_holds_the_documented_form(make_result: Callable[..., Result], tmp_path: Path) -> None:
     odd = Verification("onnxruntime", True, float("nan"), 0.0, float("inf"), True)
-    result: Result = make_result(verification=odd, notes={"shape": (np.int64(2), 3)})  # type: ignore[operator]
+    result = make_result(verification=odd, notes={"shape": (np.int64(2), 3)})
     text = write_json(result, tmp_path / "r.json").read_text()
     found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert found["model"] == "resnet18"

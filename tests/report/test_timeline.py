@@ -18,7 +18,8 @@ def trace_of(rows: list[tuple[int, int, int, int, int]]) -> Trace:
     table = np.array(rows, np.int64).reshape(-1, 5)
     core, opcode, node, start, length = table.T
     end = np.where(start < 0, -1, start + length)
-    return Trace(core.astype(np.int32), opcode.astype(np.uint8), node.astype(np.int32), start, end, ("mvm", "load", "send"), ("a", "b", "c"))
+    codes, nodes = opcode.astype(np.uint8), node.astype(np.int32)
+    return Trace(core.astype(np.int32), codes, nodes, start, end, ("mvm", "load", "send"), ("a", "b", "c"))
 
 
 def covered(rows: list[tuple[int, int, int, int, int]], key: tuple[int, int, int]) -> set[int]:

@@ -359,12 +359,12 @@ def _by_chip(c: CostContext, at: Array, near: Callable[..., None], far: Callable
             cost(c, group)
 
 
-def _memory_routes(c: CostContext, at: Array, ports: Array, *, to_core: bool) -> Array:
+def _memory_routes(c: CostContext, at: Array, *, to_core: bool) -> Array:
     r = c.resources
     routes: list[int] = []
-    for core, port in zip(c.program.rows["processor"][at], ports, strict=True):
-        ends = (r.memory_position(int(port)), r.position(int(core)))
-        routes.append(r.route(r.chip_of(int(core)), *(ends if to_core else ends[::-1])))
+    for core in c.program.rows["processor"][at].tolist():
+        ends = (r.memory_position(core), r.position(core))
+        routes.append(r.route(r.chip_of(core), *(ends if to_core else ends[::-1])))
     return np.array(routes)
 
 
@@ -372,7 +372,7 @@ def _load_near(c: CostContext, at: Array) -> None:
     size_bytes, beats = _segments(c, at)
     ports = _ports(c, at)
     _memory_port(c, at, _region_chip(c, at), ports, size_bytes, is_read=True)
-    routes = _memory_routes(c, at, ports, to_core=True)
+    routes = _memory_routes(c, at, to_core=True)
     # The request travels to the memory before the port is asked: its hops are part of the first pass.
     hops = np.array([c.resources.hops(int(q)) for q in routes])
     c.costs.passing[at, 0] += (hops * c.program.hardware.noc.hop_cycles).astype(np.int32)
@@ -385,7 +385,7 @@ def _load_far(c: CostContext, at: Array) -> None:
     home, own = _region_chip(c, at), c.program.rows["processor"][at] // c.program.hardware.chip.cores
     _memory_port(c, at, home, _ports(c, at), size_bytes, is_read=True)
     _chip_link(c, at, home, own, size_bytes)
-    _network(c, at, _memory_routes(c, at, np.zeros(at.size, np.int64), to_core=True), size_bytes)
+    _network(c, at, _memory_routes(c, at, to_core=True), size_bytes)
     _write_beats(c, at, beats, size_bytes)
 
 
@@ -393,7 +393,7 @@ def _store_near(c: CostContext, at: Array) -> None:
     size_bytes, beats = _segments(c, at)
     ports = _ports(c, at)
     _read(c, at, beats, size_bytes)
-    _network(c, at, _memory_routes(c, at, ports, to_core=False), size_bytes)
+    _network(c, at, _memory_routes(c, at, to_core=False), size_bytes)
     _memory_port(c, at, _region_chip(c, at), ports, size_bytes, is_read=False)
 
 
@@ -401,7 +401,7 @@ def _store_far(c: CostContext, at: Array) -> None:
     size_bytes, beats = _segments(c, at)
     home, own = _region_chip(c, at), c.program.rows["processor"][at] // c.program.hardware.chip.cores
     _read(c, at, beats, size_bytes)
-    _network(c, at, _memory_routes(c, at, np.zeros(at.size, np.int64), to_core=False), size_bytes)
+    _network(c, at, _memory_routes(c, at, to_core=False), size_bytes)
     _chip_link(c, at, own, home, size_bytes)
     _memory_port(c, at, home, _ports(c, at), size_bytes, is_read=False)
 
@@ -423,7 +423,7 @@ def _general(c: CostContext, at: Array) -> None:
     memory, reps = c.program.hardware.global_memory, rows["count"]
     read_beats = _beats(rows["src1"], memory.width_bytes)
     write_beats = _beats(rows["dst"], memory.width_bytes)
-    routes = _memory_routes(c, at, port, to_core=True)
+    routes = _memory_routes(c, at, to_core=True)
     flits = _flits(c, rows["src1"] + rows["dst"])
     hops = np.array([c.resources.hops(int(q)) for q in routes])
     noc = c.program.hardware.noc

@@ -67,9 +67,10 @@ class CoreResources:
         """Row and column of a core on its chip."""
         return divmod(core % self.cores_per_chip, self.hardware.chip.core_cols)
 
-    def memory_position(self, port: int) -> tuple[int, int]:
-        """Where a port of the global memory meets the network: spread along the first row of cores."""
-        return 0, (2 * port + 1) * self.hardware.chip.core_cols // (2 * self.hardware.global_memory.ports)
+    def memory_position(self, core: int) -> tuple[int, int]:
+        """Where a core's traffic with the global memory enters the network: the memory spans the first row of cores, each
+        column has its own way in (assumed; papers give the memory's bandwidth, not its place)."""
+        return 0, self.position(core)[1]
 
     def route(self, chip: int, source: tuple[int, int], target: tuple[int, int]) -> int:
         """The number of the route between two routers of a chip; x first, then y (no cycles among links)."""

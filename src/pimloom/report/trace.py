@@ -80,10 +80,8 @@ def _add_tracks(builder: TraceProtoBuilder, trace: Trace, ran: Array) -> Array:
     opcodes = int(trace.opcode.max(initial=0)) + 1
     key = trace.processor[ran].astype(np.int64) * opcodes + trace.opcode[ran]
     order = np.lexsort((trace.end_cycles[ran], trace.start_cycles[ran], key))
-    bounds = np.flatnonzero(np.append(True, np.diff(key[order]) != 0)) if ran.size else np.zeros(0, np.int64)
     lanes, next_lane, described = np.zeros(ran.size, np.int64), _LANE_TRACKS, -1
-    for begin, end in zip(bounds, np.append(bounds[1:], ran.size), strict=True):
-        members = order[begin:end]
+    for members in np.split(order, np.flatnonzero(np.diff(key[order])) + 1) if ran.size else ():
         core, opcode = divmod(int(key[members[0]]), opcodes)
         if core != described:
             _describe(builder, _CORE_TRACKS + core, _ROOT, f"core {core}", core)

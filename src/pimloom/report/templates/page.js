@@ -85,6 +85,7 @@
   }
 
   // -- state, kept in the address --------------------------------------------------------------------------------------
+  const window_ = { from: 0, to: T ? T.span : 1 }; // the range of cycles that all lanes show
   const state = { view: "layer", core: null, sort: "order", dir: "", filter: "", colour: "layer", links: false, theme: "" };
   function readAddress() {
     if (!location.hash.includes("=")) return; // a link to a section
@@ -97,6 +98,8 @@
     state.filter = given.get("filter") || "";
     state.colour = given.get("colour") || "layer";
     state.links = given.get("links") === "1";
+    const [from, to] = [Number(given.get("from") || 0), Number(given.get("to") || NaN)];
+    if (T) Object.assign(window_, from >= 0 && from < to && to <= T.span ? { from, to } : { from: 0, to: T.span });
     if (["dark", "light"].includes(given.get("theme"))) state.theme = given.get("theme");
   }
   function writeAddress() {
@@ -109,6 +112,7 @@
     if (state.colour !== "layer") kept.set("colour", state.colour);
     if (state.links) kept.set("links", "1");
     if (state.theme) kept.set("theme", state.theme);
+    if (T && window_.to - window_.from < T.span) { kept.set("from", Math.round(window_.from)); kept.set("to", Math.round(window_.to)); }
     try { history.replaceState(null, "", `#${kept}`); } catch { /* an address that cannot be changed is no loss */ }
   }
   function applyTheme() {
@@ -163,7 +167,6 @@
     for (const list of found.values()) list.sort((a, b) => S.start[a] - S.start[b]);
     return found;
   };
-  const window_ = { from: 0, to: T ? T.span : 1 }; // the range of cycles that all lanes show
 
   /** A stack of rows over time: heat maps when the whole run is seen, slices when zoomed in. */
   class Lanes {
@@ -347,7 +350,7 @@
     }
   }
 
-  let lanes = null, coreLanes = null, byCore = null, byLayer = null, coreHeat = null, layerHeat = null;
+  let lanes = null, coreLanes = null, byCore = null, byLayer = null, coreHeat = null, layerHeat = null, settling = 0;
   function zoomTo(from, to) {
     const least = Math.max(T.span / 1e5, 4);
     const middle = (from + to) / 2;
@@ -356,6 +359,8 @@
     window_.to = window_.from + 2 * half;
     lanes.draw();
     if (state.core !== null) coreLanes.draw();
+    clearTimeout(settling);
+    settling = setTimeout(writeAddress, 250); // browsers refuse hundreds of changes of the address
   }
   function zoomAround(cycle, factor) {
     zoomTo(cycle - (cycle - window_.from) * factor, cycle + (window_.to - cycle) * factor);
@@ -530,7 +535,7 @@
     if (!chipViews.length) return;
     const area = $(".chip-area").clientWidth;
     const width = (area < 900 ? area : area - 260) - 24;
-    const beside = chip.chips === 1 ? 1 : Math.max(1, Math.min(chip.chips, Math.floor(width / 240)));
+    const beside = chip.chips === 1 ? 1 : Math.max(1, Math.min(chip.chips, Math.floor(width / (chip.chips > 6 ? 140 : 240))));
     const cell = Math.max(3, Math.min(46, Math.floor((width / beside - (beside > 1 ? 40 : 0)) / gridCols), Math.max(18, Math.floor(620 / gridRows))));
     chipViews.forEach((view) => view.draw(cell));
     drawScale();

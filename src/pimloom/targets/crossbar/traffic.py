@@ -83,6 +83,9 @@ def distances(hardware: Hardware) -> Array:
     col = np.concatenate([core % per_chip % shape.core_cols, np.full(hardware.chips, shape.core_cols // 2)])
     chip = np.concatenate([core // per_chip, np.arange(hardware.chips)])
     table = np.abs(row[:, None] - row[None, :]) + np.abs(col[:, None] - col[None, :]).astype(np.float64)
+    # The memory spans the first row: only the way down the column counts.
+    table[n:, :n] = row[None, :n]
+    table[:n, n:] = row[:n, None]
     far = chip[:, None] != chip[None, :]
     link = hardware.chip_link
     if link is not None and far.any():
