@@ -11,13 +11,14 @@ from pimloom.hardware import Hardware
 from pimloom.ir.graph import Graph
 from pimloom.mapping.replicate import Demand, balance, bottleneck, spend
 from pimloom.program import Program
-from pimloom.targets import Request
+from pimloom.targets import Mode, Request
 from pimloom.targets.crossbar.lower import Lowering, Options
 from pimloom.targets.crossbar.placement import Placement, Placer, Policy, capacity_error
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage, analyse
 from pimloom.targets.crossbar.traffic import arranged
 from pimloom.targets.crossbar.unfold import Unfolded, unfold
 
+EFFORT_FILLS = ((), (0.88, 0.3), (1.0, 0.88, 0.7, 0.5, 0.35, 0.25, 0.15), (1.0, 0.88, 0.7, 0.5, 0.35, 0.25, 0.15))
 SHARES = (1.0, 0.3, 0.08)  # smaller tasks where local memories are tight
 FILLS = (1.0, 0.95, 0.88, 0.75, 0.5, 0.0)
 
@@ -32,7 +33,7 @@ class Mapped:
         unfolded: by MATRIX stage.
         placement: where everything is.
         copies: by MATRIX stage.
-        bottleneck_cycles: time of the slowest layer, the compute bound of the throughput of this mapping.
+        bottleneck_cycles: time of the slowest layer at the best replication on this machine, the compute bound of throughput.
     """
 
     flow: Dataflow
@@ -102,8 +103,17 @@ def map_network(graph: Graph, hardware: Hardware, *, fills: Sequence[float] = FI
             placement = Placer(flow, hardware, unfolded, copies, load, policy).place()
             if placement is not None:
                 moved = arranged(flow, placement, hardware)
-                return Mapped(flow, unfolded, moved, copies, bottleneck(list(wanted.values()), chosen))
+                return Mapped(flow, unfolded, moved, copies, compute_bound(list(wanted.values()), hardware))
     raise capacity_error(needed, hardware)
+
+
+def compute_bound(wanted: Sequence[Demand], hardware: Hardware) -> float:
+    """Cycles per sample of the slowest layer at the best replication that all crossbars of the machine allow; on machines that
+    work on one instruction at a time, all work spread evenly over all cores if that is more."""
+    best = bottleneck(wanted, balance(wanted, hardware.total_crossbars))
+    if hardware.core.issue.window > 1:
+        return best
+    return max(best, sum(d.rows * d.width * d.repeats * d.window_time for d in wanted) / hardware.total_cores)
 
 
 def _load(stage: Stage, demand: Demand, copies: int) -> float:
@@ -136,22 +146,99 @@ def _notes(mapped: Mapped, hardware: Hardware) -> dict[str, Any]:
         "crossbars_used": used,
         "crossbars_available": hardware.total_crossbars,
         "compute_bound_cycles": mapped.bottleneck_cycles,
+        "crossbars_per_copy": {graph.nodes[mapped.flow.stages[i].node].name: u.crossbars for i, u in mapped.unfolded.items()},
         "copies": {graph.nodes[mapped.flow.stages[i].node].name: n for i, n in mapped.copies.items()},
         "kinds": {graph.nodes[s.node].name: s.kind.value for s in mapped.flow.stages},
     }
 
 
 def compile_network(graph: Graph, hardware: Hardware, request: Request) -> Program:
-    """Compiles a quantised graph for a machine of crossbar cores."""
+    """Compiles a quantised graph for a machine of crossbar cores.
+
+    Copies of layers make a network faster until links and local memories are what it waits for; where that is depends on both.
+    So several shares of the crossbars are tried and the simulator, if it was handed in, says which program is best.
+    """
     options = Options(mode=request.mode.value, samples=request.samples)
-    for i in range(len(FILLS)):
-        request.progress("mapping")
-        mapped = map_network(graph, hardware, fills=FILLS[i:])
-        request.progress("scheduling")
+    search = _Search(graph, hardware, request)
+    if request.effort == 0 or request.cost is None:
+        search.first_feasible(options)
+    else:
+        for fill in EFFORT_FILLS[request.effort]:
+            if search.best is None or search.leaves_room(fill):
+                search.add(fill, options)
+        if search.best is None:
+            search.first_feasible(options)
+    if request.effort == 3 and request.cost is not None:
+        search.vary(options)
+    return search.result()
+
+
+@final
+class _Search:
+    """Keeps the best program so far."""
+
+    def __init__(self, graph: Graph, hardware: Hardware, request: Request) -> None:
+        """Nothing tried yet."""
+        self.graph, self.hardware, self.request = graph, hardware, request
+        self.best: Program | None = None
+        self.best_cost = float("inf")
+        self.best_fill = 0.0
+        self.tried: list[dict[str, Any]] = []
+        self._mapped: dict[tuple[Any, ...], Mapped] = {}
+
+    def add(self, fill: float, options: Options, label: str = "") -> bool:
+        """Tries a share of the crossbars; whether it fits."""
+        name = label or f"copies on {fill:.0%} of the crossbars"
+        self.request.progress(name)
         try:
-            return lower(mapped, hardware, options)
-        except CapacityError:
-            # Fewer copies leave more local memory to each.
-            if i == len(FILLS) - 1:
+            program = lower(self._map(fill), self.hardware, options)
+        except CapacityError as error:
+            self.tried.append({"what": name, "fits": False, "why": str(error)})
+            if fill == 0.0:
                 raise
-    raise InternalError("no replication was tried")
+            return False
+        cost = self._cost(program)
+        self.tried.append({"what": name, "fits": True, "cycles": cost})
+        if self.best is None or cost < self.best_cost:
+            self.best, self.best_cost, self.best_fill = program, cost, fill
+        return True
+
+    def leaves_room(self, fill: float) -> bool:
+        """Whether one copy of everything takes less than a share of the crossbars."""
+        assert self.best is not None
+        used, copies = 0, self.best.notes["copies"]
+        for name, crossbars in self.best.notes["crossbars_per_copy"].items():
+            used += crossbars if name in copies else 0
+        return used < fill * self.hardware.total_crossbars
+
+    def _map(self, fill: float) -> Mapped:
+        mapped = map_network(self.graph, self.hardware, fills=(fill, *(f for f in FILLS if f < fill)))
+        key = tuple(sorted(mapped.copies.items()))
+        return self._mapped.setdefault(key, mapped)
+
+    def _cost(self, program: Program) -> float:
+        if self.request.cost is None:
+            return 0.0
+        latency, period = self.request.cost(program)
+        return period if self.request.mode is Mode.THROUGHPUT else float(latency)
+
+    def first_feasible(self, options: Options) -> None:
+        """Fewer and fewer copies until it fits; the CapacityError of the last if nothing does."""
+        for fill in FILLS:
+            if self.add(fill, options):
+                return
+
+    def vary(self, options: Options) -> None:
+        """Varies what the order of work rests on, around the best share."""
+        for delay in (50.0, 800.0, 3000.0):
+            self.add(self.best_fill, replace(options, delay_cycles=delay), f"assumed delay of {delay:.0f} cycles")
+        for lead in (1000.0, 16000.0):
+            self.add(self.best_fill, replace(options, lead_cycles=lead), f"loads {lead:.0f} cycles ahead")
+        for slack in (0, 4, 8):
+            self.add(self.best_fill, replace(options, slack_rows=slack), f"{slack} rows of slack")
+
+    def result(self) -> Program:
+        """The best program, with what was tried among its notes."""
+        if self.best is None:
+            raise InternalError("no mapping was tried")
+        return replace(self.best, notes={**self.best.notes, "tried": self.tried})

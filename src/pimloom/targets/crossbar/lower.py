@@ -48,7 +48,6 @@ class Options:
         buffer_share: share of a core's local memory for sums and output buffers.
         delay_cycles: time assumed from a result to its reader on another core.
         lead_cycles: how long before its first use a row is loaded from global memory.
-        period_cycles: steady-state period that instructions are arranged for; 0 to run samples one after another.
     """
 
     mode: str = "latency"
@@ -57,7 +56,6 @@ class Options:
     buffer_share: float = ROOMY_SHARE
     delay_cycles: float = 200.0
     lead_cycles: float = 4000.0
-    period_cycles: float = 0.0
 
 
 @final
@@ -464,20 +462,20 @@ class Lowering:
 
     def _choose_depths(self) -> list[int]:
         """The least depths that keep the order; then, row by row, what the memories still hold. Returns bytes used."""
-        period, size = self.options.period_cycles or 1e18, self.hardware.core.local_memory.size_bytes
+        size = self.hardware.core.local_memory.size_bytes
         used = list(self.cursor)
         for ring in self.rings:
             if ring.is_windowed:
                 used[ring.core] += ring.size_bytes + ring.vector_bytes + 16
                 continue
-            ring.choose_depth(period, 0)
+            ring.choose_depth(0)
             used[ring.core] += ring.size_bytes + 8
         for slack in range(1, self.options.slack_rows + 1):
             for ring in self.rings:
                 if ring.is_windowed:
                     continue
                 held, before = ring.depth, ring.size_bytes
-                ring.choose_depth(period, slack)
+                ring.choose_depth(slack)
                 if used[ring.core] + ring.size_bytes - before > size:
                     ring.set_depth(held)
                 used[ring.core] += ring.size_bytes - before
@@ -1010,12 +1008,10 @@ class Lowering:
     # Assembly ----------------------------------------------------------------------------------------------
 
     def _assemble(self) -> Program:
-        e, period = self.emitted, self.options.period_cycles
+        e = self.emitted
         key = np.array(e.key)
-        stage = np.floor(key / period).astype(np.int64) if period else np.zeros(key.size, np.int64)
-        place = key - stage * period if period else key
         core = np.array(e.core, np.int64)
-        order = np.lexsort((np.arange(key.size), place, core))
+        order = np.lexsort((np.arange(key.size), key, core))
         number = np.empty(key.size, np.int64)
         number[order] = np.arange(key.size)
         table = np.array(e.fields, np.int64).reshape(-1, 12)[order]
@@ -1023,7 +1019,7 @@ class Lowering:
         names = ("opcode", "node", "dst", "src1", "src2", "dst_step", "src1_step", "src2_step", "length", "count", "arg", "pattern")
         for column, name in enumerate(names):
             rows[name] = table[:, column]
-        rows["stage"], rows["processor"] = stage[order], core[order]
+        rows["processor"] = core[order]
         deps = [[int(number[d]) for d in e.deps[i]] + [int(number[d]) for d in e.back[i]] for i in order]
         distances = [[0] * len(e.deps[i]) + [1] * len(e.back[i]) for i in order]
         dep_ptr, dep_row = ragged(deps)

@@ -130,9 +130,9 @@ class Ring:
             return rows[place - 1], 0
         return rows[-1], 1
 
-    def choose_depth(self, period: float, slack: int) -> None:
+    def choose_depth(self, slack: int) -> None:
         """Sets the depth: the least that keeps the order, then up to `slack` more, preferring even division of the rows."""
-        self._pick_depth(self.needed(), period, slack)
+        self._pick_depth(self.needed(), slack)
         self.set_depth(self.depth)
 
     def set_depth(self, depth: int) -> None:
@@ -142,33 +142,26 @@ class Ring:
         for row in self.needed():
             self.occupants[row % self.depth].append(row)
 
-    def _pick_depth(self, rows: Sequence[int], period: float, slack: int) -> None:
+    def _pick_depth(self, rows: Sequence[int], slack: int) -> None:
         if not rows:
             self.depth = 1
             return
         least = max(self.span, 1)
         reach = rows[-1] - rows[0] + 1
-        while least < reach and not self._keeps_order(least, rows, period):
+        while least < reach and not self._keeps_order(least, rows):
             least += 1
         if least >= reach:
             self.depth = max(reach, self.n_rows if rows[0] else reach)
             return
-        options = [d for d in range(least, min(least + slack, reach) + 1) if self._keeps_order(d, rows, period)]
+        options = [d for d in range(least, min(least + slack, reach) + 1) if self._keeps_order(d, rows)]
         even = [d for d in options if self.n_rows % d == 0]
         self.depth = even[-1] if even else options[-1]
 
-    def _keeps_order(self, depth: int, rows: Sequence[int], period: float) -> bool:
+    def _keeps_order(self, depth: int, rows: Sequence[int]) -> bool:
         latest: dict[int, float] = {}
         for row in rows:
             before = latest.get(row % depth)
             if before is not None and before >= self.arrival[row]:
                 return False
             latest[row % depth] = self.last_use[row]
-        seen: set[int] = set()
-        for row in rows:
-            slot = row % depth
-            if slot not in seen:
-                seen.add(slot)
-                if latest[slot] >= self.arrival[row] + period:
-                    return False
         return True
