@@ -26,6 +26,7 @@ CASES: Mapping[str, tuple[Any, ...]] = {
     "general": ("tiny_transformer", "isaac", (), "latency", 1),
     "one at a time": ("tiny_cnn", "pimcomp-default", (), "latency", 1),
     "grouped": ("grouped", "toy", ("core.crossbars=32",), "latency", 1),
+    "view": ("view", "toy", (), "latency", 1),
 }
 """Name to network, machine, overrides, mode and samples."""
 
@@ -38,11 +39,22 @@ def _grouped() -> Any:
     return b.finish(b.add("Relu", h, name="last layer; of two"))
 
 
+def _view() -> Any:
+    """A network that also gives its input back in another shape."""
+    b = GraphBuilder("view")
+    x = b.input("x", (1, 8, 4, 4))
+    h = b.add("Conv", x, b.seeded("w", (8, 8, 1, 1), std=0.2), kernel_shape=(1, 1))
+    return b.finish(h, b.add("Reshape", x, shape=(1, 8, 16)))
+
+
+NETWORKS: Mapping[str, Callable[[], Any]] = {"grouped": _grouped, "view": _view}
+
+
 @cache
 def compiled(name: str) -> Program:
     """The program of a case."""
     network, machine, overrides, mode, samples = CASES[name]
-    source = _grouped() if network == "grouped" else network
+    source = NETWORKS[network]() if network in NETWORKS else network
     hardware = load_hardware(machine, overrides)
     program = compile_network(source, hardware, mode=mode, batch=samples, effort=0).program
     return _staged(program) if name == "stages" else program

@@ -101,42 +101,42 @@ def test_every_meaning_of_an_operand_is_understood() -> None:
 
 FIELD_FAULTS: dict[str, tuple[str, dict[str, int], str]] = {
     "unknown opcode": ("mvm", {"opcode": 200}, r"opcode 200 found, one of 0 to \d+ expected"),
-    "another processor": ("load", {"processor": 3}, r"processor 3 found, \d expected by stream_ptr"),
+    "another processor": ("load", {"processor": 7}, r"processor 7 found, \d expected by stream_ptr"),
     "no repetition": ("finish", {"count": 0}, "count 0 found, 1 or more expected"),
     "no element": ("send", {"length": 0}, "length 0 found, 1 or more expected"),
     "negative stage": ("mvm", {"stage": -1}, "stage -1 found, 0 or more expected"),
-    "unknown node": ("vector", {"node": 7}, "node 7 found, one of 0 to 6 expected"),
-    "no node": ("finish", {"node": -1}, "node -1 found, one of 0 to 6 expected"),
-    "no such node": ("load", {"node": -2}, "node -2 found, one of -1 to 6 expected"),
+    "unknown node": ("vector", {"node": 999}, r"node 999 found, one of 0 to \d+ expected"),
+    "no node": ("finish", {"node": -1}, r"node -1 found, one of 0 to \d+ expected"),
+    "no such node": ("load", {"node": -2}, r"node -2 found, one of -1 to \d+ expected"),
     "unknown pattern": ("mvm", {"pattern": 10**6}, r"pattern 1000000 found, one of 0 to \d+ expected"),
     "no pattern": ("pool", {"pattern": -1}, r"pattern -1 found, one of 0 to \d+ expected"),
     "needless pattern": ("copy", {"pattern": 0}, "pattern 0 found, -1 for none expected"),
     "sums of no width": ("preset", {"src2": 5}, "src2 5 found, the 4 or 8 bytes of a sum expected"),
     "negative elements": ("pool", {"src2": -1}, "src2 -1 found, 0 or more expected"),
     "negative bytes": ("general", {"src1": -4}, "src1 -4 found, 0 or more expected"),
-    "unknown group": ("mvm", {"arg": 99}, r"array group 99 found, one of 0 to \d+ expected"),
-    "unknown region": ("load", {"arg": 4}, "region 4 found, one of 0 to 3 expected"),
-    "negative region": ("store", {"arg": -1}, "region -1 found, one of 0 to 3 expected"),
-    "channels beyond the output": ("finish", {"arg": 600}, "channels 600 to 608 found, a range of the node's 512 elements"),
-    "columns beyond the group": ("mvm", {"length": 7}, r"length 7 found, the 8 columns of array group \d+ expected"),
-    "memory beyond its end": ("finish", {"dst": 16380}, "dst spans bytes 16380 to .*, a range inside the local memory of 16384"),
+    "unknown group": ("mvm", {"arg": 9999}, r"array group 9999 found, one of 0 to \d+ expected"),
+    "unknown region": ("load", {"arg": 99}, r"region 99 found, one of 0 to \d+ expected"),
+    "negative region": ("store", {"arg": -1}, r"region -1 found, one of 0 to \d+ expected"),
+    "channels beyond the output": ("finish", {"arg": 9999}, r"channels 9999 to \d+ found, a range of the node's \d+ elements"),
+    "columns beyond the group": ("mvm", {"length": 7}, r"length 7 found, the \d+ columns of array group \d+ expected"),
+    "memory beyond its end": ("finish", {"dst": 16383}, "dst spans bytes 16383 to .*, a range inside the local memory of 16384"),
     "memory before its start": ("vector", {"src2": -3}, "src2 spans bytes -3 to .*, a range inside the local memory"),
     "address that overflows": ("copy", {"dst": 2**63 - 1}, "dst spans bytes .*, a range inside the local memory"),
     "address that underflows": ("send", {"src1": -(2**63)}, "src1 spans bytes .*, a range inside the local memory"),
-    "step beyond the memory": ("finish", {"dst_step": 2**31 - 1}, "dst spans bytes .*, a range inside the local memory"),
-    "step before the memory": ("mvm", {"src1_step": -(2**31)}, "src1 spans bytes .*, a range inside the local memory"),
-    "many repetitions": ("accumulating", {"count": 2**31 - 1}, "src1 spans bytes .*, a range inside the local memory"),
+    "step beyond the memory": ("finish", {"dst_step": 2**31 - 1, "count": 9}, "dst spans bytes .*, a range inside the local"),
+    "step before the memory": ("mvm", {"src1_step": -(2**31), "count": 9}, "src1 spans bytes .*, a range inside the local"),
+    "many repetitions": ("mvm", {"count": 2**31 - 1}, "dst spans bytes .*, a range inside the local memory"),
     "memory of no block": ("receive", {"dst": 16000}, r"dst spans bytes 16000 to \d+, which no block of the core holds"),
-    "load beyond the region": ("load", {"src1": 192}, "src1 spans bytes 192 to .*, a range inside the 192 bytes of region 'image'"),
-    "store before the region": ("store", {"dst": -1}, "dst spans bytes -1 to .*, a range inside the 128 bytes of region 'pool'"),
-    "store step beyond the region": ("store", {"dst_step": 100, "count": 3}, "dst spans bytes .*, a range inside the 128 bytes"),
+    "load beyond the region": ("load", {"src1": 10**6}, r"src1 spans bytes 1000000 to \d+, a range inside the \d+ bytes of region '"),
+    "store before the region": ("store", {"dst": -1}, r"dst spans bytes -1 to \d+, a range inside the \d+ bytes of region '"),
+    "step beyond the region": ("store", {"dst_step": 9999, "count": 3}, r"dst spans bytes .*, a range inside the \d+ bytes of region '"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FIELD_FAULTS)
 def test_a_wrong_field_is_told_with_row_and_core(fault: str, cnn: Program) -> None:
     mnemonic, values, expected = FIELD_FAULTS[fault]
-    row = first(cnn, "mvm" if mnemonic == "accumulating" else mnemonic)
+    row = first(cnn, mnemonic)
     broken = with_row(cnn, row, **values)
     place = named(cnn, row) if "opcode" not in values else f"row {row} (opcode 200) on core {cnn.rows['processor'][row]}: "
     assert re.search(re.escape(place) + expected, refused(broken))
@@ -197,31 +197,33 @@ def test_masked_segments_are_not_read(cnn: Program) -> None:
 # -- tables ---------------------------------------------------------------------------------------------------------
 
 TABLE_FAULTS: dict[str, tuple[Callable[[Program], Program], str]] = {
-    "falling stream_ptr": (lambda p: with_entry(p, "stream_ptr", 1, 10**6), "stream_ptr: offsets that do not rise from 0 to 617"),
+    "falling stream_ptr": (lambda p: with_entry(p, "stream_ptr", 1, 10**6), r"stream_ptr: offsets that do not rise from 0 to \d+ found"),
     "short stream_ptr": (lambda p: replace(p, stream_ptr=p.stream_ptr[:-1]), "stream_ptr: 4 entries found, 5 expected"),
-    "short partner": (lambda p: replace(p, partner=p.partner[1:]), "partner: 616 entries found, 617 expected"),
-    "dep_ptr of another size": (lambda p: replace(p, dep_ptr=p.dep_ptr[:-1]), "dep_ptr: 617 entries found, 618 expected"),
+    "short partner": (lambda p: replace(p, partner=p.partner[1:]), r"partner: \d+ entries found, \d+ expected"),
+    "dep_ptr of another size": (lambda p: replace(p, dep_ptr=p.dep_ptr[:-1]), r"dep_ptr: \d+ entries found, \d+ expected"),
     "dep_ptr beyond its table": (lambda p: with_entry(p, "dep_ptr", -1, 10**6), "dep_ptr: offsets that do not rise from 0 to"),
     "dep_distance of another size": (lambda p: replace(p, dep_distance=p.dep_distance[1:]), "dep_distance: .* entries found"),
     "pattern_ptr that starts late": (lambda p: with_entry(p, "pattern_ptr", 0, 1), "pattern_ptr: offsets that do not rise"),
     "pattern_length of another size": (lambda p: replace(p, pattern_length=p.pattern_length[1:]), "pattern_length: .* entries"),
     "groups of two sizes": (lambda p: replace(p, groups=replace(p.groups, crossbars=p.groups.crossbars[1:])), "groups.crossbars: "),
-    "negative pattern": (lambda p: with_entry(p, "pattern_offset", 1, -2), "pattern 0: 9 bytes at offset -2 found, 1 or more at 0"),
-    "empty segment": (lambda p: with_entry(p, "pattern_length", 1, 0), "pattern 0: 0 bytes at offset 0 found, 1 or more"),
+    "negative pattern": (lambda p: with_entry(p, "pattern_offset", 1, -2), r"pattern \d: \d+ bytes at offset -2 found, 1 or more at 0"),
+    "empty segment": (lambda p: with_entry(p, "pattern_length", 1, 0), r"pattern \d: 0 bytes at offset -?\d+ found, 1 or more"),
     "unknown matrix": (lambda p: with_part(p, "matrices", 0, name="w9"), "matrix 0: the name 'w9' found, a constant of the graph"),
     "real matrix": (
-        lambda p: replace(p, matrices=(*p.matrices[:3], Matrix(p.matrices[3].name, p.matrices[3].codes.astype(np.float32)))),
+        lambda p: replace(p, matrices=(*p.matrices[:-1], Matrix(p.matrices[-1].name, p.matrices[-1].codes.astype(np.float32)))),
         r"matrix 3 'fc.*': float32\[128, 10\] found, signed integers",
     ),
     "group on no core": (lambda p: with_group(p, 5, processor=4), "group 5: core 4 found, one of 0 to 3 expected"),
     "group of no matrix": (lambda p: with_group(p, 5, matrix=4), r"group 5 on core \d: matrix 4 found, one of 4 expected"),
     "group without crossbars": (lambda p: with_group(p, 5, crossbars=0), r"group 5 on core \d: 0 crossbars found, at least 1"),
-    "more crossbars than there are": (lambda p: with_group(p, 0, crossbars=9), r"core 0: \d+ crossbars in its groups found, at most 8"),
+    "more crossbars than there are": (lambda p: with_group(p, 0, crossbars=9), r"core \d: \d+ crossbars in its groups found, at most 8"),
     "columns beyond the matrix": (
-        lambda p: with_group(p, 0, column_stop=11), r"group 0 on core 0: columns 0 to 11 found, a range of the 10 of matrix 'fc",
+        lambda p: with_group(p, 0, column_stop=11), r"group 0 on core \d: columns 0 to 11 found, a range of the \d+ of matrix '",
     ),
-    "rows in the wrong order": (lambda p: with_group(p, 0, row_start=64), "group 0 on core 0: rows 64 to 32 found, a range of the 128"),
-    "rows beyond the crossbar": (lambda p: with_group(p, 0, row_stop=33), "group 0 on core 0: 33 rows x 10 columns found, at most 32 x 16"),
+    "rows in the wrong order": (lambda p: with_group(p, 0, row_start=64), r"group 0 on core \d: rows 64 to \d+ found, a range of the"),
+    "rows beyond the crossbar": (
+        lambda p: with_group(p, 0, row_start=0, row_stop=33), r"group 0 on core \d: 33 rows x \d+ columns found, at most 32 x 16 in 1",
+    ),
 }  # fmt: skip
 
 
@@ -250,26 +252,29 @@ def test_a_wide_weight_needs_wider_arrays(cnn: Program) -> None:
 
 MEMORY_FAULTS: dict[str, tuple[Callable[[Program], Program], str]] = {
     "overlapping blocks": (
-        lambda p: with_part(p, "blocks", 1, address=p.blocks[1].address - 1),
-        r"block 1 'sums conv1' on core 0: first byte \d+ found, one outside block 0 'sums conv1' on core 0, which ends at \d+",
+        lambda p: with_part(p, "blocks", 1, address=p.blocks[0].address, processor=p.blocks[0].processor),
+        r"block \d '.*' on core \d: first byte \d+ found, one outside block \d '.*' on core \d, which ends at \d+, expected",
     ),
     "block beyond the memory": (
-        lambda p: with_part(p, "blocks", 2, address=2**40), r"block 2 '.*' on core 0: bytes 1099511627776 to .* found, a range of the 16384",
+        lambda p: with_part(p, "blocks", 2, address=2**40), r"block 2 '.*' on core \d: bytes 1099511627776 to .* found, a range of the 16384",
     ),
+    "block before the memory": (lambda p: with_part(p, "blocks", 2, address=-8), r"block 2 '.*' on core \d: bytes -8 to .* found, a range"),
     "block of negative size": (lambda p: with_part(p, "blocks", 2, size_bytes=-8), "block 2 .*: -8 bytes found, 0 or more"),
     "block of no core": (lambda p: with_part(p, "blocks", 2, processor=4), "block 2 .* on core 4: core 4 found, one of 0 to 3"),
     "fill of no code": (lambda p: with_part(p, "blocks", 2, fill=200), "block 2 .*: the fill 200 of type 'int8' found"),
     "fill of no type": (lambda p: with_part(p, "blocks", 2, fill=1, dtype="float32"), "block 2 .*: the fill 1 of type 'float32'"),
     "overlapping regions": (
-        lambda p: with_part(p, "regions", 1, address=100), "region 1 'pool': first byte 100 found, one outside region 0 'image', which ends",
+        lambda p: with_part(p, "regions", 1, address=p.regions[0].address + 8),
+        r"region 1 '.*': first byte \d+ found, one outside region 0 'image', which ends at \d+, expected",
     ),
-    "region beyond the memory": (lambda p: with_part(p, "regions", 3, address=2**20), "region 3 'fc': bytes .* found, a range of the 1048576"),
-    "region of no chip": (lambda p: with_part(p, "regions", 3, chip=1), "region 3 'fc': chip 1 found, one of 0 to 0 expected"),
+    "region beyond the memory": (lambda p: with_part(p, "regions", 1, address=2**20), "region 1 '.*': bytes .* found, a range of the 1048576"),
+    "region of no chip": (lambda p: with_part(p, "regions", 1, chip=1), "region 1 '.*': chip 1 found, one of 0 to 0 expected"),
     "region of no value": (lambda p: with_part(p, "regions", 1, value="q"), "region 1 'q': no value of the graph found under this name"),
-    "two regions of a value": (lambda p: with_part(p, "regions", 1, value="fc"), "region 3 'fc': a second region of the value found"),
-    "region that is too small": (lambda p: with_part(p, "regions", 2, size_bytes=64), "region 2 'flatten': 64 bytes found, at least 128"),
+    "two regions of a value": (lambda p: with_part(p, "regions", 1, value="image"), "region 1 'image': a second region of the value found"),
+    "region that is too small": (lambda p: with_part(p, "regions", 0, size_bytes=64), "region 0 'image': 64 bytes found, at least 192"),
     "layout of another value": (
-        lambda p: with_part(p, "regions", 0, layout=p.regions[1].layout), r"region 0 'image': the layout order \[0, 2, 3, 1\], 16 x 8 found",
+        lambda p: with_part(p, "regions", 0, layout=replace(p.regions[0].layout, rows=16)),
+        r"region 0 'image': the layout order \[0, 2, 3, 1\], 16 x 3 found",
     ),
     "layout that is no permutation": (
         lambda p: with_part(p, "regions", 0, layout=replace(p.regions[0].layout, order=(0, 1, 1, 2))), "region 0 'image': the layout order",
@@ -288,17 +293,17 @@ def test_every_sample_has_its_copy_of_a_region(make: Callable[[str], Program]) -
     """Regions that are apart for one sample may overlap for three."""
     program = make("stages")
     assert program.samples == 3
-    squeezed = with_part(program, "regions", 1, address=program.regions[0].size_bytes)
-    assert "region 1 'pool': first byte 192 found, one outside region 0 'image', which ends at 576" in refused(squeezed)
+    end = program.regions[0].address + program.regions[0].size_bytes
+    message = refused(with_part(program, "regions", 1, address=end))
+    assert re.search(rf"region 1 '.*': first byte {end} found, one outside region 0 'image', which ends at \d+", message)
 
 
 def test_results_are_in_global_memory(cnn: Program, make: Callable[[str], Program]) -> None:
     used = [r for r in cnn.regions if r.value != "fc"]
-    assert "value 'fc' of node 'fc' (Linear): no region found, one expected" in refused(replace(cnn, regions=tuple(used)))
-    general = make("general")
-    value = general.graph.inputs[0]
-    without = tuple(r for r in general.regions if r.value != value)
-    assert re.search(rf"graph input '{value}': no region found|region \d+ found", refused(replace(general, regions=without)))
+    assert re.search(r"value 'fc' of node 'fc' \(\w+\): no region found, one expected", refused(replace(cnn, regions=tuple(used))))
+    view = make("view")
+    without = tuple(r for r in view.regions if r.value != "x")
+    assert "graph input 'x': no region found, one expected" in refused(replace(view, regions=without))
 
 
 def test_a_node_in_global_memory_is_completed_once(cnn: Program) -> None:
@@ -436,10 +441,10 @@ def test_deadlocks_are_those_of_a_naive_machine(cnn: Program, window: int) -> No
 
 def test_all_faults_are_counted_and_the_first_ten_shown(cnn: Program) -> None:
     rows = cnn.rows.copy()
-    rows["count"][:50] = 0
+    rows["processor"][:50] += 1
     message = refused(replace(cnn, rows=rows))
     assert message.startswith("program 'tiny_cnn': 50 faults found, none expected; compile the network again:\n  row 0 (")
-    assert message.count("count 0 found, 1 or more expected") == SHOWN_FAULTS
+    assert message.count("expected by stream_ptr") == SHOWN_FAULTS
     assert message.endswith("\n  and 40 more")
 
 

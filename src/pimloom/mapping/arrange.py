@@ -45,29 +45,41 @@ def arrange(traffic: Array, distance: Array, fixed: Array | None = None, sweeps:
     np.fill_diagonal(weights, 0.0)
     position = np.arange(n)
     held = np.zeros(n, bool) if fixed is None else fixed
+    cost = _cost(weights, distance, position)
     for _ in range(sweeps):
         gains = swap_gains(weights, distance, position)
         gains[held, :] = 0.0
         gains[:, held] = 0.0
-        if not _swap_best(gains, position):
+        for most in (n, 1):
+            # Swaps made together may spoil one another; one alone never does.
+            tried = _swapped(gains, position, most)
+            tried_cost = _cost(weights, distance, tried)
+            if tried_cost < cost * (1.0 - 1e-9):
+                break
+        else:
             break
+        position, cost = tried, tried_cost
     return position
 
 
-def _swap_best(gains: Array, position: Array) -> bool:
-    """Makes the best swaps of disjoint pairs; False if none gains."""
+def _cost(weights: Array, distance: Array, position: Array) -> float:
+    return float((weights * distance[np.ix_(position, position)]).sum())
+
+
+def _swapped(gains: Array, position: Array, most: int) -> Array:
+    """Makes the best swaps of disjoint pairs, at most `most`."""
     n = gains.shape[0]
-    order = np.argsort(gains, axis=None)[: 4 * n]
-    touched = np.zeros(n, bool)
-    threshold = min(-1e-9, 0.3 * float(gains.ravel()[order[0]]))
-    made = False
-    for flat in order:
-        if gains.ravel()[flat] > threshold:
+    flat = gains.ravel()
+    chosen = np.argpartition(flat, min(4 * n, flat.size - 1))[: 4 * n] if flat.size > 4 * n else np.arange(flat.size)
+    order = chosen[np.lexsort((chosen, flat[chosen]))]
+    position, touched, made = position.copy(), np.zeros(n, bool), 0
+    threshold = min(-1e-9, 0.3 * float(flat[order[0]]))
+    for place in order.tolist():
+        if flat[place] > threshold or made == most:
             break
-        i, j = divmod(int(flat), n)
-        if touched[i] or touched[j]:
-            continue
-        position[i], position[j] = position[j], position[i]
-        touched[i] = touched[j] = True
-        made = True
-    return made
+        i, j = divmod(place, n)
+        if not (touched[i] or touched[j]):
+            position[[i, j]] = position[[j, i]]
+            touched[[i, j]] = True
+            made += 1
+    return position

@@ -169,8 +169,10 @@ class Order:
             edges = inbound.get(core, ())
             while at[core] < len(edges) and passed[edges[at[core]][1]] > edges[at[core]][2]:
                 at[core] += 1
-            passed[core] = edges[at[core]][0] if at[core] < len(edges) else length[core]
-            ready += sleepers.pop(core, ())
+            reached = edges[at[core]][0] if at[core] < len(edges) else length[core]
+            if reached > passed[core]:
+                passed[core] = reached
+                ready += sleepers.pop(core, ())
             if at[core] < len(edges):
                 sleepers[edges[at[core]][1]].append(core)
         return self._waiting(inbound, at)

@@ -39,7 +39,7 @@ def cost(program: Program) -> CostedProgram:
     costs, machine = context.costs, program.hardware
     kind = np.array([row.kind for row in INSTRUCTIONS], np.int8)[program.rows["opcode"]]
     transfer = np.array([row.is_transfer for row in INSTRUCTIONS], np.int8)[program.rows["opcode"]]
-    detached = transfer if machine.core.issue.window > 1 else np.zeros_like(transfer)
+    detached = transfer if machine.core.communication == "asynchronous" else np.zeros_like(transfer)
     route_ptr, route_link = resources.routes()
     timing = Timing(
         stream_ptr=program.stream_ptr, samples=program.samples, stage=program.rows["stage"], kind=kind, detached=detached,
