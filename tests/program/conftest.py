@@ -35,8 +35,8 @@ def _grouped() -> Any:
     """A convolution in two groups, whose matrices are no plain rearrangement of its weights."""
     b = GraphBuilder("grouped")
     x = b.input("x", (1, 8, 6, 6))
-    h = b.add("Conv", x, b.seeded("w", (8, 4, 1, 1), std=0.2), kernel_shape=(1, 1), group=2)
-    return b.finish(b.add("Relu", h, name="last layer; of two"))
+    w = b.seeded("w", (8, 4, 1, 1), std=0.2)
+    return b.finish(b.add("Conv", x, w, name="a layer; of # two", kernel_shape=(1, 1), group=2))
 
 
 def _view() -> Any:

@@ -311,9 +311,10 @@ def test_arrays_that_are_not_what_they_say(content: bytes, expected: str, saved:
 
 def test_bombs_are_refused_by_their_declared_size(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(save, "MOST_BYTES", 10**6)
-    path = tmp_path / "p.npz"
+    members = {**members_of(saved), "partner.npy": bomb("(1000000,)", b"\0" * 4 * 10**6)}
+    path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in {**members_of(saved), "partner.npy": bomb("(1000000,)", b"\0" * 4 * 10**6)}.items():
+        for name, content in members.items():
             archive.writestr(name, content)
     assert path.stat().st_size < 10**5
     assert re.match(r"\d{7} bytes when unpacked found, at most 1000000 expected; do not trust this file", refused(path))
@@ -355,7 +356,7 @@ HEADER_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 def test_headers_that_are_wrong(fault: str, saved: Path, tmp_path: Path) -> None:
     changes, expected = HEADER_FAULTS[fault]
     path = write(tmp_path / "p.npz", with_header(members_of(saved), **changes))
-    assert re.match(expected, refused(path))
+    assert re.match(expected, refused(path), re.DOTALL)
 
 
 def test_headers_that_are_no_json(saved: Path, tmp_path: Path) -> None:
@@ -377,7 +378,7 @@ def test_a_graph_whose_types_are_wrong_is_refused(saved: Path, tmp_path: Path) -
     changed = text.replace("fc: int8[1,10]", "fc: int8[1,11]")
     assert changed != text
     path = write(tmp_path / "p.npz", with_header(members, graph=changed))
-    assert re.match(r"graph: .*\[1,11\]", refused(path))
+    assert re.match(r"graph: .*output 'fc' is int8\[1,11\], shape \[1, 10\] expected", refused(path), re.DOTALL)
 
 
 def test_constants_have_the_digest_that_the_graph_states(saved: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
@@ -56,12 +57,17 @@ class GraphBuilder:
 
     def add(self, op: str, *inputs: str, name: str = "", outputs: int = 1, **attributes: AttributeValue) -> str:
         """Adds a node with one output of interest and returns that output's name."""
-        return self.add_many(op, *inputs, name=name, outputs=outputs, **attributes)[0]
+        return self._append(op, inputs, name, outputs, Phase.FORWARD, attributes)[0]
 
     def add_many(
         self, op: str, *inputs: str, name: str = "", outputs: int = 1, phase: Phase = Phase.FORWARD, **attributes: AttributeValue
     ) -> tuple[str, ...]:
         """Adds a node and returns the names of all its outputs."""
+        return self._append(op, inputs, name, outputs, phase, attributes)
+
+    def _append(
+        self, op: str, inputs: tuple[str, ...], name: str, outputs: int, phase: Phase, attributes: Mapping[str, AttributeValue]
+    ) -> tuple[str, ...]:
         base = self._unique(name or op.lower())
         names = (base,) if outputs == 1 else tuple(f"{base}:{i}" for i in range(outputs))
         node = Node(op, inputs, names, attributes, base, phase)

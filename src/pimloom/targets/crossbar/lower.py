@@ -103,6 +103,7 @@ class Lowering:
             self.of_stage[cluster.stage].append(number)
         self.n_buffers = BUFFERS if options.buffer_share > TIGHT_SHARE else 1
         self.emitted = _Emitted()
+        self._needs_of: dict[tuple[int, int], tuple[tuple[str, int, int], ...]] = {}
         self.windows: dict[int, list[tuple[int, int]]] = {}  # windowed ring to its (cluster, operand)
         self.padding: dict[int, int] = {}  # windowed ring to the address of a vector of padding
         self.read_by: dict[tuple[int, int, int], list[int]] = {}  # (cluster, task, core) to the rows that read its operands
@@ -180,11 +181,12 @@ class Lowering:
             return self._mean_tasks(number, stage)
         width = self._task_width(number)
         tasks: list[Task] = []
+        works = {n: self._work(cluster, stage, n) for n in {width, (cluster.x_stop - cluster.x_start - 1) % width + 1}}
         for row in cluster.rows(stage.shape.rows):
+            needs, makes = self._needs(stage, row), (stage.output, row)
             for start in range(cluster.x_start, cluster.x_stop, width):
                 stop = min(start + width, cluster.x_stop)
-                busy, tail = self._work(cluster, stage, stop - start)
-                tasks.append(Task(number, row, start, stop, self._needs(stage, row), (stage.output, row), busy, tail))
+                tasks.append(Task(number, row, start, stop, needs, makes, *works[stop - start]))
         return tasks
 
     def _vector_bytes(self, number: int) -> int:
@@ -222,6 +224,12 @@ class Lowering:
         return width // copies * copies if 0 < copies < width else width
 
     def _needs(self, stage: Stage, row: int) -> tuple[tuple[str, int, int], ...]:
+        """Rows of every source that an output row needs; worked out once for all clusters of a stage."""
+        if (stage.index, row) not in self._needs_of:
+            self._needs_of[stage.index, row] = self._rows_needed(stage, row)
+        return self._needs_of[stage.index, row]
+
+    def _rows_needed(self, stage: Stage, row: int) -> tuple[tuple[str, int, int], ...]:
         needs: list[tuple[str, int, int]] = []
         for operand in stage.inputs:
             first, last = input_rows(stage, operand.shape.rows, operand.shape.images, row)
@@ -293,7 +301,7 @@ class Lowering:
                     task.pause = max(pace - task.busy, 0.0)
 
     def _time(self) -> None:
-        arrival: dict[str, list[float]] = {}
+        arrival: dict[str, Sequence[float]] = {}
         memory = self.hardware.global_memory
         for value in self.in_memory:
             if value in self.stage_of:
@@ -413,8 +421,7 @@ class Lowering:
             if gain <= 0:
                 continue
             excess -= gain
-            self.rings.remove(ring)
-            self.rings += made
+            self.rings = [one for one in self.rings if one is not ring] + made
             for one in made:
                 ((number, operand),) = self.windows[id(one)]
                 self.ring_of[number, operand, core] = one

@@ -8,6 +8,7 @@ column of crossbars is larger than a core, its rows are spread over several core
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import final
@@ -17,6 +18,10 @@ from pimloom.hardware import Hardware
 from pimloom.mapping.replicate import grid
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
 from pimloom.targets.crossbar.unfold import Unfolded
+
+
+MOST_CLUSTERS = 12  # stages that follow their operand to one core before others are used
+MOST_HOMES = 12  # cores that share a stage which has no operand to follow
 
 
 @final
@@ -234,6 +239,7 @@ class Placer:
         self._placed: dict[str, tuple[tuple[Shard, ...], list[list[list[tuple[int, tuple[int, ...]]]]]]] = {}
         self.result = Placement()
         self._by_value: dict[str, Stage] = {}
+        self._resident: Counter[int] = Counter()
 
     def place(self) -> Placement | None:
         """The placement, or None if the copies do not fit core by core."""
@@ -247,6 +253,7 @@ class Placer:
             else:
                 clusters = self._follow(stage)
             self.result.clusters.append(clusters)
+            self._resident.update({c.core for c in clusters})
             self.result.copies.append(self._copies.get(stage.index, 0))
             self._by_value[stage.output] = stage
         return self.result
@@ -353,6 +360,8 @@ class Placer:
                     made.append(_scaled(cluster, stage, source.shape.width, low + shift, high + shift))
         if stage.kind is Kind.MEAN:
             made = _one_per_channels(made)
+        elif any(self._resident[c.core] >= MOST_CLUSTERS for c in made):
+            return self._spread(stage)
         elif stage.whole_vectors or not _covers(made, stage):
             return self._spread(stage, [c.core for c in made])
         return [c for c in made if c.x_start < c.x_stop and c.row_class[0] < stage.shape.rows]
@@ -366,7 +375,7 @@ class Placer:
         homes = list(dict.fromkeys(cores))[: shape.rows]
         if not homes:
             work = shape.rows * shape.width * shape.channels
-            homes = self._pool.least_loaded(max(1, min(8, self._hardware.total_cores, shape.rows)), float(work))
+            homes = self._pool.least_loaded(max(1, min(MOST_HOMES, self._hardware.total_cores, shape.rows)), float(work))
         return [
             Cluster(stage.index, core, (i, len(homes)), 0, shape.width, 0, shape.channels) for i, core in enumerate(homes)
         ]

@@ -153,6 +153,7 @@ class Dataflow:
         views: value to its pieces.
         view_nodes: nodes that are views, by their outputs.
         constants: values streamed from global memory although they are constants (one vector per output vector).
+        resolved: what `sources` found so far.
     """
 
     graph: Graph
@@ -161,9 +162,15 @@ class Dataflow:
     shapes: Mapping[str, Shape]
     views: Mapping[str, tuple[Piece, ...]]
     constants: tuple[str, ...]
+    resolved: dict[str, tuple[Piece, ...]] = field(default_factory=dict[str, tuple["Piece", ...]], compare=False)
 
     def sources(self, value: str) -> tuple[Piece, ...]:
         """The computed values, inputs or constants that a value is made of."""
+        if value not in self.resolved:
+            self.resolved[value] = self._resolve(value)
+        return self.resolved[value]
+
+    def _resolve(self, value: str) -> tuple[Piece, ...]:
         if value not in self.views:
             return (Piece(value, 0, 0, self.shapes[value].channels),)
         found: list[Piece] = []
