@@ -315,13 +315,18 @@ def test_show_a_machine(tmp_path: Path) -> None:
     assert done("show", "toy") == done("hardware", "show", "toy")
 
 
-def test_show_a_program(program_file: Path) -> None:
-    out = done("show", program_file)
-    assert out.startswith("program tiny_mlp")
-    assert "mvm" in out
-    assert len(done("show", program_file, "--limit", "1")) < len(out)
-    assert len(done("show", program_file, "--core", "0")) < len(out)
-    assert "--core: 4 found, 0 to 3 expected" in refused("show", program_file, "--core", "4")
+def test_show_a_program(tmp_path: Path) -> None:
+    path = tmp_path / "p.npz"
+    done("compile", "tiny_cnn", "-H", "toy", "-o", path)
+    whole, short, core = done("show", path), done("show", path, "--limit", "2"), done("show", path, "--core", "0")
+    assert whole.startswith("program tiny_cnn")
+    row = re.compile(r"^ +\d+: [a-z]+ ", re.MULTILINE)
+    counts = [len(row.findall(text)) for text in (whole, short, core)]
+    rows = pimloom.load_compiled(path).program.stream_ptr
+    assert counts[0] == rows[-1]
+    assert counts[1] == 2 * np.count_nonzero(np.diff(rows))
+    assert counts[2] == rows[1] - rows[0]
+    assert "--core: 4 found, 0 to 3 expected" in refused("show", path, "--core", "4")
 
 
 def test_show_a_result_as_the_run_showed_it(tmp_path: Path) -> None:
@@ -429,7 +434,12 @@ def test_the_document_names_every_key_and_no_other() -> None:
     produced: set[str] = set()
     for options in ((), ("--mode", "throughput")):
         produced |= key_paths(as_json("run", "tiny_cnn", "-H", "toy", *options), "", named)
-    assert produced - {"bounds.*"} == set(documented())
+    def notes(keys: set[str]) -> set[str]:
+        return {key for key in keys if key.startswith("notes.")}
+
+    produced, described = produced - {"bounds.*"}, set(documented())
+    assert produced - notes(produced) == described - notes(described)
+    assert notes(produced) <= notes(described)  # some depend on what the compiler meets
     assert all(documented().values())
 
 

@@ -16,7 +16,7 @@ from pimloom.errors import (
 )
 
 if TYPE_CHECKING:
-    from pimloom.api import Compiled, compile, hardware, load, load_compiled, run  # noqa: A004
+    from pimloom.api import Compiled, compile, hardware, load, load_compiled, run
 
 __version__ = "0.1.0"
 
@@ -26,7 +26,7 @@ _FROM_API = ("Compiled", "compile", "hardware", "load", "load_compiled", "run")
 def __getattr__(name: str) -> Any:
     """Loads the interface at its first use: `pimloom --help` needs neither Numba nor ONNX."""
     if name in _FROM_API:
-        import pimloom.api  # noqa: PLC0415
+        import pimloom.api
 
         return getattr(pimloom.api, name)
     raise AttributeError(f"module 'pimloom' has no attribute '{name}'")

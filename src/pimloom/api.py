@@ -136,7 +136,7 @@ class Compiled:
 def _onnxruntime(graph: Graph, inputs: Inputs) -> dict[str, Array] | None:
     """Outputs of the float network from ONNX Runtime; None where it is not installed."""
     try:
-        import onnxruntime  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs]
+        import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
     except ImportError:
         return None
     options = onnxruntime.SessionOptions()
@@ -146,7 +146,7 @@ def _onnxruntime(graph: Graph, inputs: Inputs) -> dict[str, Array] | None:
     return dict(zip(graph.outputs, (np.asarray(o) for o in outputs), strict=True))
 
 
-def compile(  # noqa: A001
+def compile(
     model: str | Path | Graph | Any, machine: str | Path | Hardware = "isaac", *, mode: str = "latency", batch: int = 0, effort: int = 1,
     seed: int = 0, weight_bits: int = 0, activation_bits: int = 0, calibration: Sequence[Inputs] = (),
     shapes: Mapping[str, tuple[int, ...]] | None = None, progress: Callable[[str], None] = _quiet,

@@ -256,13 +256,14 @@ def _stages(*names: str) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description:<12}"), BarColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description:<12}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(names[0], total=len(names))
 
         def begin(name: str) -> None:
-            done = names.index(name) if name in names else None
-            progress.update(task, description=name, completed=done)
+            # what a target tells of its search is part of its mapping
+            step = name if name in names else "mapping"
+            progress.update(task, description=name, completed=names.index(step) if step in names else None)
 
         yield begin
 
@@ -383,7 +384,7 @@ def _write_arrays(arrays: Mapping[str, Any]) -> Callable[[Path], None]:
 
 def _member(name: str) -> str:
     """A value's name as the name of an archive's member."""
-    return name if name != "file" else "file_"  # NumPy's own first argument has that name
+    return f"{name}_" if name in ("file", "allow_pickle") else name  # arguments of NumPy's own have these names
 
 
 def _read_inputs(path: str, graph: Graph) -> list[dict[str, Any]]:
@@ -526,7 +527,7 @@ def _check_sizes(graph: Graph) -> None:
             raise ModelError(f"value '{name}': {found}, at most {MOST_ELEMENTS:,} expected; use smaller inputs")
 
 
-_COMPILING = ("loading", "quantising", "mapping", "scheduling")
+_COMPILING = ("loading", "quantising", "mapping")
 
 
 @app.callback(invoke_without_command=True)

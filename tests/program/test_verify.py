@@ -16,7 +16,7 @@ from pimloom.program import INSTRUCTIONS, OPCODES, ROW, Matrix, Program
 from pimloom.program.accesses import NUMBERS, OPERANDS, PLACES, UNITS
 from pimloom.program.checking import SHOWN_FAULTS, Faults
 from pimloom.program.progress import check_progress
-from pimloom.program.verify import verify_program
+from pimloom.program.verify import RULES, verify_program
 
 Array = np.ndarray[Any, np.dtype[Any]]
 RowsOf = Callable[[Program, str], Array]
@@ -92,6 +92,8 @@ def test_every_meaning_of_an_operand_is_understood() -> None:
             known = plain in PLACES or plain in NUMBERS or plain.startswith(tuple(UNITS))
             assert meaning is None or known, (row.name, field, meaning)
         assert "length" in row.operands
+        is_sized = row.operands["length"] != "bytes" and any(m.startswith(tuple(UNITS)) for m in row.operands.values())
+        assert row.name in RULES or row.name == "preset" or not is_sized, f"state the rules of '{row.name}'"
         assert row.operands.get("arg") in (
             None, "array group", "region", "first column", "first channel", "part number",
         ), row.name  # fmt: skip
@@ -117,7 +119,9 @@ FIELD_FAULTS: dict[str, tuple[str, dict[str, int], str]] = {
     "unknown group": ("mvm", {"arg": 9999}, r"array group 9999 found, one of 0 to \d+ expected"),
     "unknown region": ("load", {"arg": 99}, r"region 99 found, one of 0 to \d+ expected"),
     "negative region": ("store", {"arg": -1}, r"region -1 found, one of 0 to \d+ expected"),
-    "channels beyond the output": ("finish", {"arg": 9999}, r"channels 9999 to \d+ found, a range of the node's \d+ elements"),
+    "channels beyond the output": ("finish", {"arg": 9999}, r"channels 9999 to \d+ found, a range of the node's \d+ channels"),
+    "a node of another kind": ("vector", {"node": 0}, r"node 'conv1' \(Conv\) found, one with the rule lookup or product or row or sum expected"),
+    "a sum that is no product": ("finish", {"node": 3}, r"node 'add' \(Add\) found, one with the rule linear or mean expected"),
     "columns beyond the group": ("mvm", {"length": 7}, r"length 7 found, the \d+ columns of array group \d+ expected"),
     "memory beyond its end": ("finish", {"dst": 16383}, "dst spans bytes 16383 to .*, a range inside the local memory of 16384"),
     "memory before its start": ("vector", {"src2": -3}, "src2 spans bytes -3 to .*, a range inside the local memory"),

@@ -282,16 +282,13 @@ class Interpreter:
         c = self._column
         index, first, length = c["node"][row], c["arg"][row], c["length"][row]
         step, node = self._step(index), self.graph.nodes[index]
-        streamed = [i for i, v in enumerate(node.inputs) if v and (v not in self.graph.constants or self.graph.types[v].size > length and i and self._is_streamed_constant(v))]
+        streamed = [i for i, v in enumerate(node.inputs) if v and (v not in self.graph.constants or v in self._region_of)]
         operands: list[Array] = []
         for place, operand in enumerate(streamed[:2]):
             field = "src1" if place == 0 else "src2"
             operands.append(self._vectors(row, field, self._in_type(index, operand).dtype))
         codes = self._apply(step, index, streamed, operands, first, length)
         self._vectors(row, "dst", self._out_dtype(index))[:] = codes
-
-    def _is_streamed_constant(self, value: str) -> bool:
-        return value in self._region_of
 
     def _apply(self, step: Any, index: int, streamed: list[int], operands: list[Array], first: int, length: int) -> Array:
         match step:

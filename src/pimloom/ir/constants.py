@@ -48,7 +48,7 @@ class ArrayConstant(Constant):
 
     __slots__ = ("_array", "_type")
 
-    def __init__(self, array: Array, type: TensorType | None = None) -> None:  # noqa: A002
+    def __init__(self, array: Array, type: TensorType | None = None) -> None:
         """Takes the elements; `type` adds a quantisation where the elements are codes."""
         self._array = _frozen(np.asarray(array))
         self._type = type or TensorType(str(self._array.dtype), self._array.shape)

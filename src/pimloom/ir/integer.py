@@ -23,8 +23,10 @@ MAX_SHIFT = 62
 
 
 def code_range(dtype: str) -> tuple[int, int]:
-    """Smallest and largest code of an integer type; int8 and int16 are used symmetrically by our own
-    quantiser but may hold the full range in models quantised elsewhere."""
+    """Smallest and largest code of an integer type.
+
+    Our own quantiser uses int8 and int16 symmetrically, but models quantised elsewhere may hold the full range.
+    """
     info = np.iinfo(dtype)
     return int(info.min), int(info.max)
 

@@ -280,7 +280,7 @@ def run(
             n_events += 1
             slot = ev_slot[at]
             s = p * slots + slot
-            if event == _LOCAL or event == _SHARED:
+            if event == _LOCAL or event == _SHARED:  # noqa: SIM109
                 row = s_row[s]
                 phase = key & 15
                 if phase == _POST:

@@ -463,11 +463,13 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "count": "vectors", "arg": "first channel",
     }, "applies an element-wise or row-wise node to vectors", _elementwise),
     Instruction("pool", COMPUTE, "vector unit", {
-        "dst": _CODES, "src1": _CODES, "pattern": "segments of one window", "length": "channels", "count": "windows", "arg": "first channel",
+        "dst": _CODES, "src1": _CODES, "pattern": "segments of one window", "length": "channels", "count": "windows",
+        "arg": "first channel",
         "src2": "elements counted for an average",
     }, "takes the maximum or mean over a window of vectors", _pool),
     Instruction("stencil", COMPUTE, "vector unit", {
-        "dst": _CODES, "src1": _CODES, "pattern": "segments of one window", "length": "channels", "count": "windows", "arg": "first channel",
+        "dst": _CODES, "src1": _CODES, "pattern": "segments of one window", "length": "channels", "count": "windows",
+        "arg": "first channel",
     }, "weighs the taps of each channel's window, adds them and rescales (depthwise convolution)", _stencil),
     Instruction("accumulate", COMPUTE, "vector unit", {
         "dst": _SUMS, "src1": _CODES, "length": "channels", "count": "vectors",
@@ -513,4 +515,7 @@ def opcode(name: str) -> int:
         raise ProgramError(f"opcode '{name}' is unknown; known: {', '.join(OPCODES)}") from None
 
 
-__all__ = ["COMPUTE", "INSTRUCTIONS", "MAX_PHASES", "OPCODES", "RECEIVE", "SEND", "CostContext", "Costs", "Instruction", "fill_costs", "opcode"]
+__all__ = [
+    "COMPUTE", "INSTRUCTIONS", "MAX_PHASES", "OPCODES", "RECEIVE", "SEND",
+    "CostContext", "Costs", "Instruction", "fill_costs", "opcode",
+]  # fmt: skip

@@ -68,8 +68,11 @@ class CoreResources:
         return divmod(core % self.cores_per_chip, self.hardware.chip.core_cols)
 
     def memory_position(self, core: int) -> tuple[int, int]:
-        """Where a core's traffic with the global memory enters the network: the memory spans the first row of cores, each
-        column has its own way in (assumed; papers give the memory's bandwidth, not its place)."""
+        """Where a core's traffic with the global memory enters the network.
+
+        The memory spans the first row of cores and each column has its own way in (assumed; papers give the memory's
+        bandwidth, not its place).
+        """
         return 0, self.position(core)[1]
 
     def route(self, chip: int, source: tuple[int, int], target: tuple[int, int]) -> int:

@@ -8,18 +8,30 @@ faults are collected.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
 
 from pimloom.ir import DTYPES, Graph, Node, Rule, TensorType, op_of
+from pimloom.ir.quantised import rule_of
 from pimloom.program.accesses import NUMBERS, OPERANDS, UNITS, check_accesses, output_type
 from pimloom.program.checking import Faults
 from pimloom.program.isa import INSTRUCTIONS, OPCODES
 from pimloom.program.program import Matrix, Program, Region
 from pimloom.program.progress import check_progress
 from pimloom.program.rows import MASKED
+
+RULES: Final[Mapping[str, frozenset[Rule]]] = {
+    "mvm": frozenset({Rule.LINEAR}),
+    "add_partial": frozenset({Rule.LINEAR}),
+    "finish": frozenset({Rule.LINEAR, Rule.MEAN}),
+    "vector": frozenset({Rule.LOOKUP, Rule.SUM, Rule.PRODUCT, Rule.ROW}),
+    "pool": frozenset({Rule.MOVE, Rule.MEAN}),
+    "stencil": frozenset({Rule.LINEAR}),
+    "accumulate": frozenset({Rule.MEAN}),
+}
+"""How the nodes compute that an instruction may work for; any where none is given."""
 
 _FIRST: Final = ("first column", "first channel")
 _GENERAL: Final = "1 in the row that completes the node"
@@ -257,6 +269,7 @@ def _check_fields(faults: Faults) -> None:
     faults.add_rows(
         (node < least) | (node >= nodes), lambda r: f"node {node[r]} found, one of {least[r]} to {nodes - 1} expected"
     )
+    _check_rules(faults)
     patterns, pattern, gathers = program.pattern_ptr.size - 1, rows["pattern"], faults.gathers()
     faults.add_rows(
         np.where(gathers, (pattern < 0) | (pattern >= patterns), pattern != -1),
@@ -269,6 +282,22 @@ def _check_fields(faults: Faults) -> None:
         lambda r: f"src2 {rows['src2'][r]} found, the 4 or 8 bytes of a sum expected",
     )
     _check_arg(faults)
+
+
+def _check_rules(faults: Faults) -> None:
+    """An instruction works for nodes of the kinds it can compute."""
+    graph, rows = faults.program.graph, faults.rows
+    kinds = list(Rule)
+    rules = [rule_of(node, graph.input_types(node), graph.output_types(node)) for node in graph.nodes]
+    kind = np.array([kinds.index(rule) for rule in rules] + [0])[np.where(faults.has_node(), rows["node"], -1)]
+    fits = np.array([[rule in RULES.get(row.name, kinds) for rule in kinds] for row in INSTRUCTIONS])
+    faults.add_rows(
+        faults.has_node() & ~fits[rows["opcode"], kind],
+        lambda r: (
+            f"node '{graph.nodes[rows['node'][r]].name}' ({graph.nodes[rows['node'][r]].op}) found, one with the rule "
+            f"{' or '.join(sorted(rule.value for rule in RULES[INSTRUCTIONS[rows['opcode'][r]].name]))} expected"
+        ),
+    )
 
 
 def _needs_node(code: int) -> bool:
@@ -286,13 +315,25 @@ def _check_arg(faults: Faults) -> None:
     for meaning, size in (("array group", len(program.groups)), ("region", len(program.regions))):
         is_bad = faults.means("arg", meaning) & ((arg < 0) | (arg >= size))
         faults.add_rows(is_bad, lambda r, m=meaning, n=size: f"{m} {arg[r]} found, one of 0 to {n - 1} expected")
-    sizes = np.array([output_type(program.graph, node).size for node in program.graph.nodes] + [1 << 40], np.int64)
-    most = sizes[np.where(faults.has_node(), rows["node"], -1)]
+    widths = {matrix.name: 0 for matrix in program.matrices}
+    for matrix in program.matrices:
+        widths[matrix.name] += matrix.codes.shape[1]
+    channels = np.array([_channels(program.graph, node, widths) for node in program.graph.nodes] + [1 << 40], np.int64)
+    most = channels[np.where(faults.has_node(), rows["node"], -1)]
     last = arg + rows["length"]
     faults.add_rows(
         faults.means("arg", *_FIRST) & ((arg < 0) | (last > most)),
-        lambda r: f"channels {arg[r]} to {last[r]} found, a range of the node's {most[r]} elements expected",
+        lambda r: f"channels {arg[r]} to {last[r]} found, a range of the node's {most[r]} channels expected",
     )
+
+
+def _channels(graph: Graph, node: Node, widths: Mapping[str, int]) -> int:
+    """Channels of a node's output: the columns of its weight, else no more than its operands by channel have."""
+    if _weight(node) in widths:
+        return widths[_weight(node)]
+    constants = [graph.types[v] for v in node.inputs if v in graph.constants and graph.types[v].size > 1]
+    sizes = [t.shape[0] if t.rank > 2 and node.op == "Conv" else t.size for t in constants]
+    return min([output_type(graph, node).size, *sizes])
 
 
 def _check_products(faults: Faults) -> None:

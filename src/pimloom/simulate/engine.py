@@ -8,7 +8,7 @@ import numpy as np
 
 from pimloom.errors import InternalError, SimulationError
 from pimloom.kernels import engine as kernel
-from pimloom.simulate.timing import Timing, Times
+from pimloom.simulate.timing import Times, Timing
 
 MAX_QUEUE_EVENTS = 1 << 22
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from pimloom.errors import SimulationError
 from pimloom.kernels.engine import RECEIVE, SEND
-from pimloom.simulate.timing import Timing, Times
+from pimloom.simulate.timing import Times, Timing
 
 _COMPLETE, _LOCAL, _ISSUE, _SHARED = range(4)
 _POST = 15

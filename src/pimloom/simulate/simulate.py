@@ -17,7 +17,7 @@ from pimloom.result.result import MAX_TRACED_ROWS
 from pimloom.simulate import engine
 from pimloom.simulate.bounds import bounds
 from pimloom.simulate.costs import CostedProgram, cost
-from pimloom.simulate.timing import WAIT_NAMES, Timing, Times
+from pimloom.simulate.timing import WAIT_NAMES, Times, Timing
 
 
 def simulate(program: Program, run: Callable[..., Times] = engine.run, *, trace: bool = True) -> Result:
@@ -134,7 +134,7 @@ def _core_nodes(program: Program) -> tuple[tuple[str, ...], ...]:
 
 
 def _nodes(program: Program, costed: CostedProgram, times: Times) -> tuple[NodeResult, ...]:
-    rows, graph, t = program.rows, program.graph, costed.timing
+    rows, graph = program.rows, program.graph
     n = len(graph.nodes)
     at = np.flatnonzero(rows["node"] >= 0)
     node = rows["node"][at]

@@ -71,7 +71,7 @@ class Target:
 
 
 def _compile_crossbar(graph: Graph, hardware: Hardware, request: Request) -> Program:
-    from pimloom.targets.crossbar.compile import compile_network  # noqa: PLC0415  (a target loads when it is used)
+    from pimloom.targets.crossbar.compile import compile_network
 
     return compile_network(graph, hardware, request)
 

@@ -108,10 +108,8 @@ def _arg_types(attributes: Attributes, types: InputTypes) -> tuple[TensorType, .
 def _arg(choose: Callable[..., Array]) -> Callable[..., tuple[Array, ...]]:
     def meaning(attributes: Attributes, x: Array) -> tuple[Array, ...]:
         axis = normal_axis(attributes["axis"], x.ndim)
-        if attributes["select_last_index"]:
-            found = x.shape[axis] - 1 - choose(np.flip(x, axis), axis=axis)
-        else:
-            found = choose(x, axis=axis)
+        last = attributes["select_last_index"]
+        found = x.shape[axis] - 1 - choose(np.flip(x, axis), axis=axis) if last else choose(x, axis=axis)
         return (np.asarray(found, np.int64).reshape(_reduced(x.shape, (axis,), keep=bool(attributes["keepdims"]))),)
 
     return meaning

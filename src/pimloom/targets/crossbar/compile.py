@@ -44,8 +44,10 @@ class Mapped:
 
 
 def window_cycles(hardware: Hardware, stage: Stage, graph: Graph, unfolded: Unfolded) -> float:
-    """Time that one window takes on one copy: the interval of the arrays, or all its MVMs in turn where a core does one
-    thing at a time."""
+    """Cycles that one window takes on one copy.
+
+    The interval of the arrays, or all its MVMs in turn where a core does one thing at a time.
+    """
     bits = 8 * graph.types[stage.inputs[0].value].itemsize_bytes
     if hardware.core.issue.window > 1:
         return float(hardware.crossbar.mvm_interval_cycles(bits))
@@ -108,8 +110,10 @@ def map_network(graph: Graph, hardware: Hardware, *, fills: Sequence[float] = FI
 
 
 def compute_bound(wanted: Sequence[Demand], hardware: Hardware) -> float:
-    """Cycles per sample of the slowest layer at the best replication that all crossbars of the machine allow; on machines that
-    work on one instruction at a time, all work spread evenly over all cores if that is more."""
+    """Cycles per sample of the slowest layer at the best replication that all crossbars of the machine allow.
+
+    On machines that work on one instruction at a time, all work spread evenly over all cores if that is more.
+    """
     best = bottleneck(wanted, balance(wanted, hardware.total_crossbars))
     if hardware.core.issue.window > 1:
         return best

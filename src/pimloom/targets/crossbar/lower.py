@@ -314,7 +314,8 @@ class Lowering:
         serial = self.hardware.core.issue.window == 1
         n = len(self.clusters)
         self._expand_general_needs()
-        fill(self.tasks, (lambda c: n + self.clusters[c].core) if serial else (lambda c: c), arrival, self.options.delay_cycles, self.n_buffers)
+        server_of = (lambda c: n + self.clusters[c].core) if serial else (lambda c: c)
+        fill(self.tasks, server_of, arrival, self.options.delay_cycles, self.n_buffers)
 
     def _expand_general_needs(self) -> None:
         """The result of a GENERAL stage is there all at once: its readers need one row, numbered -1."""
@@ -569,7 +570,8 @@ class Lowering:
             for g in copies[(c + index * -(-width // share)) % len(copies)]:
                 group = self.placement.groups[g]
                 block = unfolded.blocks[group.block]
-                base, pattern = self._gather(ring, stage, block.in_start - ring.c_start, block.in_channels, block.bands[group.band], task.row, low)
+                shift, band = block.in_start - ring.c_start, block.bands[group.band]
+                base, pattern = self._gather(ring, stage, shift, block.in_channels, band, task.row, low)
                 offset = block.out_start + group.column_start - cluster.c_start
                 mvms.append(self.emitted.add(
                     core, task.start, OPCODES["mvm"], stage.node, [head],
@@ -599,7 +601,8 @@ class Lowering:
         return self.patterns.setdefault(segments, len(self.patterns))
 
     def _emit_partial(
-        self, cluster: Cluster, stage: Stage, task: Task, core: int, mvms: list[int], source: int, landing: int, sums: int, before: list[int],
+        self, cluster: Cluster, stage: Stage, task: Task, core: int, mvms: list[int], source: int, landing: int, sums: int,
+        before: list[int],
     ) -> int:  # fmt: skip
         """Sends a peer's sums to the cluster and adds them there."""
         columns, width, unit = cluster.c_stop - cluster.c_start, task.x_stop - task.x_start, self.sum_bytes[stage.node]
@@ -623,6 +626,7 @@ class Lowering:
         out = self.buffers[number][1][index % self.n_buffers]
         rows = [y0 + ky * window.dilation[0] for ky in range(window.kernel[0])]
         inside = [image * image_rows + y if 0 <= y < image_rows else -1 for y in rows]
+        opcode = OPCODES["stencil" if stage.kind is Kind.STENCIL else "pool"]
         made: list[int] = []
         for start, stop, counted in self._pool_runs(stage, task):
             x0 = start * window.stride[1] - window.padding[1]
@@ -631,7 +635,7 @@ class Lowering:
                 for y in inside for kx in range(window.kernel[1])
             )  # fmt: skip
             made.append(self.emitted.add(
-                cluster.core, task.start, OPCODES["stencil" if stage.kind is Kind.STENCIL else "pool"], stage.node, [], dst=out + (start - task.x_start) * columns * item,
+                cluster.core, task.start, opcode, stage.node, [], dst=out + (start - task.x_start) * columns * item,
                 dst_step=columns * item, src1=ring.address, src1_step=window.stride[1] * ring.vector_bytes,
                 pattern=self._pattern(segments), length=columns, count=stop - start, arg=cluster.c_start, src2=counted,
             ))  # fmt: skip
@@ -691,8 +695,8 @@ class Lowering:
         if task.makes is None:
             return heads, add
         tail = self.emitted.add(
-            cluster.core, task.end, OPCODES["finish"], stage.node, [add], dst=outs[0], src1=sums[0], dst_step=columns * self.graph.types[stage.output].itemsize_bytes,
-            src1_step=columns * unit, length=columns, arg=cluster.c_start,
+            cluster.core, task.end, OPCODES["finish"], stage.node, [add], dst=outs[0], src1=sums[0],
+            dst_step=columns * self.graph.types[stage.output].itemsize_bytes, src1_step=columns * unit, length=columns, arg=cluster.c_start,
         )  # fmt: skip
         return heads, tail
 
@@ -704,8 +708,8 @@ class Lowering:
         part = self.of_stage[stage.index].index(number)
         last = part == len(self.of_stage[stage.index]) - 1
         row = self.emitted.add(
-            cluster.core, task.start + 1e-6 * part, OPCODES["general"], stage.node, [], src1=int((moved - made) / blocks), dst=int(made / blocks),
-            length=max(1, int(operations / blocks)), count=blocks, arg=part, src2=int(last),
+            cluster.core, task.start + 1e-6 * part, OPCODES["general"], stage.node, [],
+            src1=int((moved - made) / blocks), dst=int(made / blocks), length=max(1, int(operations / blocks)), count=blocks, arg=part, src2=int(last),
         )  # fmt: skip
         return [row], row
 
@@ -912,11 +916,13 @@ class Lowering:
         item, width = ring.item_bytes, self.flow.shapes[ring.value].width
         x_start, x_stop = max(low, 0), min(high, width)
         for start, stop in ((low, x_start), (x_stop, high)):
-            for row in range(first, last + 1) if start < stop else ():
-                made.append(self.emitted.add(
+            made += [
+                self.emitted.add(
                     ring.core, key, OPCODES["copy"], -1, [], dst=ring.address + ring.offset(row, start), dst_step=ring.vector_bytes,
                     src1=self.padding[id(ring)], src1_step=0, length=ring.vector_bytes, count=stop - start,
-                ))  # fmt: skip
+                )
+                for row in range(first, last + 1) if start < stop
+            ]  # fmt: skip
         for piece in self.flow.sources(ring.value):
             c_start, c_stop = max(piece.dst, ring.c_start), min(piece.dst + piece.n, ring.c_stop)
             if c_start >= c_stop or x_start >= x_stop:

@@ -8,6 +8,7 @@ column of crossbars is larger than a core, its rows are spread over several core
 from __future__ import annotations
 
 import enum
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,6 @@ from pimloom.hardware import Hardware
 from pimloom.mapping.replicate import grid
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
 from pimloom.targets.crossbar.unfold import Unfolded
-
 
 MOST_CLUSTERS = 12  # stages that follow their operand to one core before others are used
 MOST_HOMES = 12  # cores that share a stage which has no operand to follow
@@ -158,7 +158,7 @@ def _tall_shard(unfolded: Unfolded, block: int, tile: int, core_crossbars: int) 
     shape = unfolded.blocks[block]
     count = -(-len(shape.bands) // core_crossbars)
     cuts = [len(shape.bands) * i // count for i in range(count + 1)]
-    pieces = tuple(tuple((block, band) for band in range(a, b)) for a, b in zip(cuts, cuts[1:], strict=False))
+    pieces = tuple(tuple((block, band) for band in range(a, b)) for a, b in itertools.pairwise(cuts))
     low, high = _columns(unfolded, block, tile, tile + 1)
     return Shard(((block, tile, tile + 1),), shape.out_start + low, shape.out_start + high, pieces, tuple(len(p) for p in pieces))
 

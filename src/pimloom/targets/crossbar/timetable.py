@@ -15,7 +15,6 @@ from typing import final
 
 from pimloom.errors import InternalError
 
-
 INFINITY = float("inf")
 EPSILON = 1e-3  # keeps a task strictly behind the one whose buffers it takes over
 

@@ -208,7 +208,7 @@ def band_segments(stage: Stage, channels: int, band: Band) -> list[tuple[int, in
 
     Taps of one kernel row are contiguous if the layer is not dilated and takes all channels of its input.
     """
-    ky, kx = stage.window.kernel
+    kx = stage.window.kernel[1]
     whole = channels == stage.inputs[0].shape.channels and stage.window.dilation[1] == 1
     run = kx * channels if whole else channels
     segments: list[tuple[int, int, int, int]] = []
