@@ -434,6 +434,7 @@ def test_the_document_names_every_key_and_no_other() -> None:
     produced: set[str] = set()
     for options in ((), ("--mode", "throughput")):
         produced |= key_paths(as_json("run", "tiny_cnn", "-H", "toy", *options), "", named)
+
     def notes(keys: set[str]) -> set[str]:
         return {key for key in keys if key.startswith("notes.")}
 

@@ -166,7 +166,13 @@ def test_the_file_needs_no_other_file(cnn: Program, tmp_path: Path) -> None:
 
 
 def test_notes_keep_their_numbers(cnn: Program, tmp_path: Path) -> None:
-    notes = {"a": np.float64(0.1), "b": (1, np.int32(2)), "c": {"d": None, "e": True}, "f": float("inf"), "g": "\n\u2028"}
+    notes = {
+        "a": np.float64(0.1),
+        "b": (1, np.int32(2)),
+        "c": {"d": None, "e": True},
+        "f": float("inf"),
+        "g": "\n\u2028",
+    }
     save_program(replace(cnn, notes=notes), tmp_path / "p.npz")
     found = load_program(tmp_path / "p.npz").notes
     assert found == {"a": 0.1, "b": [1, 2], "c": {"d": None, "e": True}, "f": float("inf"), "g": "\n\u2028"}
@@ -174,7 +180,10 @@ def test_notes_keep_their_numbers(cnn: Program, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("notes", "expected"),
-    [({"a": [0, {1}]}, r"notes: a\[1\]: found a set, expected numbers, text"), ({"a": {3: 1}}, "notes: a: found the key 3, expected text")],
+    [
+        ({"a": [0, {1}]}, r"notes: a\[1\]: found a set, expected numbers, text"),
+        ({"a": {3: 1}}, "notes: a: found the key 3, expected text"),
+    ],
 )
 def test_notes_without_a_json_form_are_refused(cnn: Program, tmp_path: Path, notes: Any, expected: str) -> None:
     with pytest.raises(ProgramError, match=expected):
@@ -185,7 +194,9 @@ def test_notes_without_a_json_form_are_refused(cnn: Program, tmp_path: Path, not
 def test_numbers_that_do_not_fit_are_refused(cnn: Program, tmp_path: Path) -> None:
     wide = cnn.pattern_offset.astype(np.int64)
     wide[0] = 2**40
-    with pytest.raises(ProgramError, match="pattern_offset: numbers up to 1099511627776 found, numbers that fit int32 expected"):
+    with pytest.raises(
+        ProgramError, match="pattern_offset: numbers up to 1099511627776 found, numbers that fit int32 expected"
+    ):
         save_program(replace(cnn, pattern_offset=wide), tmp_path / "p.npz")
 
 
@@ -219,7 +230,9 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     assert refused(tmp_path / "none.npz") == "file not found, expected a program file; check the path"
     assert refused(tmp_path) == "found a folder, expected a program file; name a file in it"
     (tmp_path / "text.npz").write_text("program tiny\n")
-    assert refused(tmp_path / "text.npz").startswith("cannot be read (File is not a zip file), expected a whole program")
+    assert refused(tmp_path / "text.npz").startswith(
+        "cannot be read (File is not a zip file), expected a whole program"
+    )
     np.savez(tmp_path / "other.npz", weights=np.zeros(3))
     assert refused(tmp_path / "other.npz").startswith("an archive without header found, a program file expected")
 
@@ -323,33 +336,56 @@ def test_bombs_are_refused_by_their_declared_size(saved: Path, tmp_path: Path, m
 def test_recipes_for_too_many_elements_are_refused(saved: Path, tmp_path: Path) -> None:
     members = members_of(saved)
     text = header_of(members)["graph"]
-    bigger = text.replace("  output ", "  const huge: float32[1000000000000] = seeded(seed=1, mean=0.0, std=1.0)\n  output ")
+    bigger = text.replace(
+        "  output ", "  const huge: float32[1000000000000] = seeded(seed=1, mean=0.0, std=1.0)\n  output "
+    )
     assert bigger != text
     path = write(tmp_path / "p.npz", with_header(members, graph=bigger))
     assert re.match(r"constants of 4\d{12} bytes found, at most 8000000000 expected; do not trust", refused(path))
 
 
 HEADER_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "another format": ({"format": "zip"}, "another format found, 'pimloom program' expected; give a file that pimloom saved"),
-    "a later version": ({"version": VERSION + 1}, f"version {VERSION + 1} found, version {VERSION} expected; read it with the pimloom"),
+    "another format": (
+        {"format": "zip"},
+        "another format found, 'pimloom program' expected; give a file that pimloom saved",
+    ),
+    "a later version": (
+        {"version": VERSION + 1},
+        f"version {VERSION + 1} found, version {VERSION} expected; read it with the pimloom",
+    ),
     "no version": ({"version": None}, f"version unknown found, version {VERSION} expected"),
-    "text for a number": ({"samples": "1"}, r"a header whose 'samples' is wrong \(Input should be a valid integer\) found"),
+    "text for a number": (
+        {"samples": "1"},
+        r"a header whose 'samples' is wrong \(Input should be a valid integer\) found",
+    ),
     "a region without layout": ({"regions": [{"value": "x"}]}, r"a header whose 'regions.0.address' is wrong"),
     "no sample": ({"samples": 0}, "program 'tiny_cnn': 0 samples found"),
-    "another instruction set": ({"opcodes": ["fly"] * 20}, "instruction 'fly' found, one of mvm, .* expected; use the pimloom that wrote it"),
+    "another instruction set": (
+        {"opcodes": ["fly"] * 20},
+        "instruction 'fly' found, one of mvm, .* expected; use the pimloom that wrote it",
+    ),
     "fewer instructions": ({"opcodes": []}, r"instruction 'opcode \d+' found, one of mvm"),
-    "a machine from elsewhere": ({"hardware": "inherits: /etc/passwd.yaml"}, "hardware: 'inherits' found, a complete machine expected"),
+    "a machine from elsewhere": (
+        {"hardware": "inherits: /etc/passwd.yaml"},
+        "hardware: 'inherits' found, a complete machine expected",
+    ),
     "a machine that is none": ({"hardware": "kind: crossbar"}, "hardware: .*; save the program again"),
     "a machine that is no YAML": ({"hardware": "{"}, "hardware: .*; save the program again"),
     "a graph that is none": ({"graph": "graph g {"}, "graph: line 1: .*; save the program again"),
-    "a number without end": ({"graph": "graph g { input x: float32[" + "9" * 5000 + "] }"}, "graph: .*; save the program again"),
+    "a number without end": (
+        {"graph": "graph g { input x: float32[" + "9" * 5000 + "] }"},
+        "graph: .*; save the program again",
+    ),
     "constants that are not there": ({"constants": ["a"] * 99}, r"no array 'constant.\d+' found, one expected"),
-    "an unknown recipe": ({"matrices": [{"name": "w", "form": "run", "start": 0, "stop": 0}]}, "matrix 0 as 'run' of 'w' found, a form"),
+    "an unknown recipe": (
+        {"matrices": [{"name": "w", "form": "run", "start": 0, "stop": 0}]},
+        "matrix 0 as 'run' of 'w' found, a form",
+    ),
     "a block beyond all memory": (
         {"blocks": [{"processor": 0, "address": 10**30, "size_bytes": 8, "label": "", "fill": None, "dtype": "int8"}]},
         "program 'tiny_cnn': 1 fault found",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", HEADER_FAULTS)
@@ -367,9 +403,13 @@ def test_headers_that_are_no_json(saved: Path, tmp_path: Path) -> None:
 
 def test_a_graph_that_reads_other_files_is_refused(saved: Path, tmp_path: Path) -> None:
     members = members_of(saved)
-    text = header_of(members)["graph"].replace("  output ", '  const k: int8[4] = external("/etc/passwd", 0)\n  output ')
+    text = header_of(members)["graph"].replace(
+        "  output ", '  const k: int8[4] = external("/etc/passwd", 0)\n  output '
+    )
     path = write(tmp_path / "p.npz", with_header(members, graph=text))
-    assert refused(path).startswith("constant 'k' in another file found, all constants in this one expected; do not trust")
+    assert refused(path).startswith(
+        "constant 'k' in another file found, all constants in this one expected; do not trust"
+    )
 
 
 def test_a_graph_whose_types_are_wrong_is_refused(saved: Path, tmp_path: Path) -> None:
@@ -408,7 +448,9 @@ def test_members_that_do_not_belong(saved: Path, tmp_path: Path) -> None:
 
 def test_columns_of_two_lengths(saved: Path, tmp_path: Path) -> None:
     broken = {**members_of(saved), "rows.dst.npy": array_bytes(np.zeros(3, np.int64))}
-    assert re.match(r"columns of \[3, \d+\] rows found, equal ones expected", refused(write(tmp_path / "p.npz", broken)))
+    assert re.match(
+        r"columns of \[3, \d+\] rows found, equal ones expected", refused(write(tmp_path / "p.npz", broken))
+    )
 
 
 def test_a_faulty_program_is_refused(cnn: Program, tmp_path: Path) -> None:
@@ -416,7 +458,10 @@ def test_a_faulty_program_is_refused(cnn: Program, tmp_path: Path) -> None:
     rows = cnn.rows.copy()
     rows["dst"][3] = 10**9
     save_program(replace(cnn, rows=rows), tmp_path / "p.npz")
-    assert re.match(r"program 'tiny_cnn': 1 fault found.*:\n  row 3 \(\w+\) on core \d: dst spans bytes", refused(tmp_path / "p.npz"))
+    assert re.match(
+        r"program 'tiny_cnn': 1 fault found.*:\n  row 3 \(\w+\) on core \d: dst spans bytes",
+        refused(tmp_path / "p.npz"),
+    )
 
 
 def test_instructions_may_be_numbered_otherwise(cnn: Program, saved: Path, tmp_path: Path) -> None:

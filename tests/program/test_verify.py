@@ -119,22 +119,62 @@ FIELD_FAULTS: dict[str, tuple[str, dict[str, int], str]] = {
     "unknown group": ("mvm", {"arg": 9999}, r"array group 9999 found, one of 0 to \d+ expected"),
     "unknown region": ("load", {"arg": 99}, r"region 99 found, one of 0 to \d+ expected"),
     "negative region": ("store", {"arg": -1}, r"region -1 found, one of 0 to \d+ expected"),
-    "channels beyond the output": ("finish", {"arg": 9999}, r"channels 9999 to \d+ found, a range of the node's \d+ channels"),
-    "a node of another kind": ("vector", {"node": 0}, r"node 'conv1' \(Conv\) found, one with the rule lookup or product or row or sum expected"),
-    "a sum that is no product": ("finish", {"node": 3}, r"node 'add' \(Add\) found, one with the rule linear or mean expected"),
+    "channels beyond the output": (
+        "finish",
+        {"arg": 9999},
+        r"channels 9999 to \d+ found, a range of the node's \d+ channels",
+    ),
+    "a node of another kind": (
+        "vector",
+        {"node": 0},
+        r"node 'conv1' \(Conv\) found, one with the rule lookup or product or row or sum expected",
+    ),
+    "a sum that is no product": (
+        "finish",
+        {"node": 3},
+        r"node 'add' \(Add\) found, one with the rule linear or mean expected",
+    ),
     "columns beyond the group": ("mvm", {"length": 7}, r"length 7 found, the \d+ columns of array group \d+ expected"),
-    "memory beyond its end": ("finish", {"dst": 16383}, "dst spans bytes 16383 to .*, a range inside the local memory of 16384"),
+    "memory beyond its end": (
+        "finish",
+        {"dst": 16383},
+        "dst spans bytes 16383 to .*, a range inside the local memory of 16384",
+    ),
     "memory before its start": ("vector", {"src2": -3}, "src2 spans bytes -3 to .*, a range inside the local memory"),
     "address that overflows": ("copy", {"dst": 2**63 - 1}, "dst spans bytes .*, a range inside the local memory"),
     "address that underflows": ("send", {"src1": -(2**63)}, "src1 spans bytes .*, a range inside the local memory"),
-    "step beyond the memory": ("finish", {"dst_step": 2**31 - 1, "count": 9}, "dst spans bytes .*, a range inside the local"),
-    "step before the memory": ("mvm", {"src1_step": -(2**31), "count": 9}, "src1 spans bytes .*, a range inside the local"),
+    "step beyond the memory": (
+        "finish",
+        {"dst_step": 2**31 - 1, "count": 9},
+        "dst spans bytes .*, a range inside the local",
+    ),
+    "step before the memory": (
+        "mvm",
+        {"src1_step": -(2**31), "count": 9},
+        "src1 spans bytes .*, a range inside the local",
+    ),
     "many repetitions": ("mvm", {"count": 2**31 - 1}, "dst spans bytes .*, a range inside the local memory"),
-    "memory of no block": ("receive", {"dst": 16000}, r"dst spans bytes 16000 to \d+, which no block of the core holds"),
-    "load beyond the region": ("load", {"src1": 10**6}, r"src1 spans bytes 1000000 to \d+, a range inside the \d+ bytes of region '"),
-    "store before the region": ("store", {"dst": -1}, r"dst spans bytes -1 to \d+, a range inside the \d+ bytes of region '"),
-    "step beyond the region": ("store", {"dst_step": 9999, "count": 3}, r"dst spans bytes .*, a range inside the \d+ bytes of region '"),
-}  # fmt: skip
+    "memory of no block": (
+        "receive",
+        {"dst": 16000},
+        r"dst spans bytes 16000 to \d+, which no block of the core holds",
+    ),
+    "load beyond the region": (
+        "load",
+        {"src1": 10**6},
+        r"src1 spans bytes 1000000 to \d+, a range inside the \d+ bytes of region '",
+    ),
+    "store before the region": (
+        "store",
+        {"dst": -1},
+        r"dst spans bytes -1 to \d+, a range inside the \d+ bytes of region '",
+    ),
+    "step beyond the region": (
+        "store",
+        {"dst_step": 9999, "count": 3},
+        r"dst spans bytes .*, a range inside the \d+ bytes of region '",
+    ),
+}
 
 
 @pytest.mark.parametrize("fault", FIELD_FAULTS)
@@ -142,7 +182,9 @@ def test_a_wrong_field_is_told_with_row_and_core(fault: str, cnn: Program) -> No
     mnemonic, values, expected = FIELD_FAULTS[fault]
     row = first(cnn, mnemonic)
     broken = with_row(cnn, row, **values)
-    place = named(cnn, row) if "opcode" not in values else f"row {row} (opcode 200) on core {cnn.rows['processor'][row]}: "
+    place = (
+        named(cnn, row) if "opcode" not in values else f"row {row} (opcode 200) on core {cnn.rows['processor'][row]}: "
+    )
     assert re.search(re.escape(place) + expected, refused(broken))
 
 
@@ -157,7 +199,9 @@ def test_a_group_of_another_core(cnn: Program) -> None:
 def test_a_group_with_the_weight_of_another_node(cnn: Program) -> None:
     row = first(cnn, "mvm")
     held = cnn.matrices[cnn.groups.matrix[cnn.rows["arg"][row]]].name
-    other = next(i for i, node in enumerate(cnn.graph.nodes) if len(node.inputs) > 1 and node.inputs[1] not in ("", held))
+    other = next(
+        i for i, node in enumerate(cnn.graph.nodes) if len(node.inputs) > 1 and node.inputs[1] not in ("", held)
+    )
     message = refused(with_row(cnn, row, node=other))
     assert f"{named(cnn, row)}array group {cnn.rows['arg'][row]} with weight '{held}' found, weight '" in message
 
@@ -167,11 +211,15 @@ def test_a_gather_of_the_wrong_size(cnn: Program) -> None:
     segment = int(cnn.pattern_ptr[cnn.rows["pattern"][row]])
     length = int(cnn.pattern_length[segment])
     message = refused(with_entry(cnn, "pattern_length", segment, length - 1))
-    assert re.search(re.escape(named(cnn, row)) + r"pattern \d+ of \d+ codes found, the \d+ rows of array group", message)
+    assert re.search(
+        re.escape(named(cnn, row)) + r"pattern \d+ of \d+ codes found, the \d+ rows of array group", message
+    )
     row = first(cnn, "pool")
     segment = int(cnn.pattern_ptr[cnn.rows["pattern"][row]])
     message = refused(with_entry(cnn, "pattern_length", segment, 1))
-    assert re.search(re.escape(named(cnn, row)) + r"pattern \d+ of \d+ codes found, whole vectors of 8 expected", message)
+    assert re.search(
+        re.escape(named(cnn, row)) + r"pattern \d+ of \d+ codes found, whole vectors of 8 expected", message
+    )
 
 
 def test_a_gather_that_leaves_the_memory(cnn: Program) -> None:
@@ -186,7 +234,9 @@ def test_a_gather_that_splits_codes(make: Callable[[str], Program]) -> None:
     wide = make("wide codes")
     row = first(wide, "mvm")
     message = refused(with_row(wide, row, src1=int(wide.rows["src1"][row]) + 1))
-    assert re.search(re.escape(named(wide, row)) + r"pattern \d+ at address \d+ found, whole codes of 2 bytes expected", message)
+    assert re.search(
+        re.escape(named(wide, row)) + r"pattern \d+ at address \d+ found, whole codes of 2 bytes expected", message
+    )
 
 
 def test_masked_segments_are_not_read(cnn: Program) -> None:
@@ -201,34 +251,80 @@ def test_masked_segments_are_not_read(cnn: Program) -> None:
 # -- tables ---------------------------------------------------------------------------------------------------------
 
 TABLE_FAULTS: dict[str, tuple[Callable[[Program], Program], str]] = {
-    "falling stream_ptr": (lambda p: with_entry(p, "stream_ptr", 1, 10**6), r"stream_ptr: offsets that do not rise from 0 to \d+ found"),
+    "falling stream_ptr": (
+        lambda p: with_entry(p, "stream_ptr", 1, 10**6),
+        r"stream_ptr: offsets that do not rise from 0 to \d+ found",
+    ),
     "short stream_ptr": (lambda p: replace(p, stream_ptr=p.stream_ptr[:-1]), "stream_ptr: 4 entries found, 5 expected"),
     "short partner": (lambda p: replace(p, partner=p.partner[1:]), r"partner: \d+ entries found, \d+ expected"),
-    "dep_ptr of another size": (lambda p: replace(p, dep_ptr=p.dep_ptr[:-1]), r"dep_ptr: \d+ entries found, \d+ expected"),
-    "dep_ptr beyond its table": (lambda p: with_entry(p, "dep_ptr", -1, 10**6), "dep_ptr: offsets that do not rise from 0 to"),
-    "dep_distance of another size": (lambda p: replace(p, dep_distance=p.dep_distance[1:]), "dep_distance: .* entries found"),
-    "pattern_ptr that starts late": (lambda p: with_entry(p, "pattern_ptr", 0, 1), "pattern_ptr: offsets that do not rise"),
-    "pattern_length of another size": (lambda p: replace(p, pattern_length=p.pattern_length[1:]), "pattern_length: .* entries"),
-    "groups of two sizes": (lambda p: replace(p, groups=replace(p.groups, crossbars=p.groups.crossbars[1:])), "groups.crossbars: "),
-    "negative pattern": (lambda p: with_entry(p, "pattern_offset", 1, -2), r"pattern \d: \d+ bytes at offset -2 found, 1 or more at 0"),
-    "empty segment": (lambda p: with_entry(p, "pattern_length", 1, 0), r"pattern \d: 0 bytes at offset -?\d+ found, 1 or more"),
-    "unknown matrix": (lambda p: with_part(p, "matrices", 0, name="w9"), "matrix 0: the name 'w9' found, a constant of the graph"),
+    "dep_ptr of another size": (
+        lambda p: replace(p, dep_ptr=p.dep_ptr[:-1]),
+        r"dep_ptr: \d+ entries found, \d+ expected",
+    ),
+    "dep_ptr beyond its table": (
+        lambda p: with_entry(p, "dep_ptr", -1, 10**6),
+        "dep_ptr: offsets that do not rise from 0 to",
+    ),
+    "dep_distance of another size": (
+        lambda p: replace(p, dep_distance=p.dep_distance[1:]),
+        "dep_distance: .* entries found",
+    ),
+    "pattern_ptr that starts late": (
+        lambda p: with_entry(p, "pattern_ptr", 0, 1),
+        "pattern_ptr: offsets that do not rise",
+    ),
+    "pattern_length of another size": (
+        lambda p: replace(p, pattern_length=p.pattern_length[1:]),
+        "pattern_length: .* entries",
+    ),
+    "groups of two sizes": (
+        lambda p: replace(p, groups=replace(p.groups, crossbars=p.groups.crossbars[1:])),
+        "groups.crossbars: ",
+    ),
+    "negative pattern": (
+        lambda p: with_entry(p, "pattern_offset", 1, -2),
+        r"pattern \d: \d+ bytes at offset -2 found, 1 or more at 0",
+    ),
+    "empty segment": (
+        lambda p: with_entry(p, "pattern_length", 1, 0),
+        r"pattern \d: 0 bytes at offset -?\d+ found, 1 or more",
+    ),
+    "unknown matrix": (
+        lambda p: with_part(p, "matrices", 0, name="w9"),
+        "matrix 0: the name 'w9' found, a constant of the graph",
+    ),
     "real matrix": (
-        lambda p: replace(p, matrices=(*p.matrices[:-1], Matrix(p.matrices[-1].name, p.matrices[-1].codes.astype(np.float32)))),
+        lambda p: replace(
+            p, matrices=(*p.matrices[:-1], Matrix(p.matrices[-1].name, p.matrices[-1].codes.astype(np.float32)))
+        ),
         r"matrix 3 'fc.*': float32\[128, 10\] found, signed integers",
     ),
     "group on no core": (lambda p: with_group(p, 5, processor=4), "group 5: core 4 found, one of 0 to 3 expected"),
-    "group of no matrix": (lambda p: with_group(p, 5, matrix=4), r"group 5 on core \d: matrix 4 found, one of 4 expected"),
-    "group without crossbars": (lambda p: with_group(p, 5, crossbars=0), r"group 5 on core \d: 0 crossbars found, at least 1"),
-    "more crossbars than there are": (lambda p: with_group(p, 0, crossbars=9), r"core \d: \d+ crossbars in its groups found, at most 8"),
+    "group of no matrix": (
+        lambda p: with_group(p, 5, matrix=4),
+        r"group 5 on core \d: matrix 4 found, one of 4 expected",
+    ),
+    "group without crossbars": (
+        lambda p: with_group(p, 5, crossbars=0),
+        r"group 5 on core \d: 0 crossbars found, at least 1",
+    ),
+    "more crossbars than there are": (
+        lambda p: with_group(p, 0, crossbars=9),
+        r"core \d: \d+ crossbars in its groups found, at most 8",
+    ),
     "columns beyond the matrix": (
-        lambda p: with_group(p, 0, column_stop=11), r"group 0 on core \d: columns 0 to 11 found, a range of the \d+ of matrix '",
+        lambda p: with_group(p, 0, column_stop=11),
+        r"group 0 on core \d: columns 0 to 11 found, a range of the \d+ of matrix '",
     ),
-    "rows in the wrong order": (lambda p: with_group(p, 0, row_start=64), r"group 0 on core \d: rows 64 to \d+ found, a range of the"),
+    "rows in the wrong order": (
+        lambda p: with_group(p, 0, row_start=64),
+        r"group 0 on core \d: rows 64 to \d+ found, a range of the",
+    ),
     "rows beyond the crossbar": (
-        lambda p: with_group(p, 0, row_start=0, row_stop=33), r"group 0 on core \d: 33 rows x \d+ columns found, at most 32 x 16 in 1",
+        lambda p: with_group(p, 0, row_start=0, row_stop=33),
+        r"group 0 on core \d: 33 rows x \d+ columns found, at most 32 x 16 in 1",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", TABLE_FAULTS)
@@ -257,34 +353,66 @@ def test_a_wide_weight_needs_wider_arrays(cnn: Program) -> None:
 MEMORY_FAULTS: dict[str, tuple[Callable[[Program], Program], str]] = {
     "overlapping blocks": (
         lambda p: with_part(p, "blocks", 1, address=p.blocks[0].address, processor=p.blocks[0].processor),
-        r"block \d '.*' on core \d: first byte \d+ found, one outside block \d '.*' on core \d, which ends at \d+, expected",
+        r"block \d '.*' on core \d: first byte \d+ found, one outside block \d '.*' on core \d, which ends at \d+",
     ),
     "block beyond the memory": (
-        lambda p: with_part(p, "blocks", 2, address=2**40), r"block 2 '.*' on core \d: bytes 1099511627776 to .* found, a range of the 16384",
+        lambda p: with_part(p, "blocks", 2, address=2**40),
+        r"block 2 '.*' on core \d: bytes 1099511627776 to .* found, a range of the 16384",
     ),
-    "block before the memory": (lambda p: with_part(p, "blocks", 2, address=-8), r"block 2 '.*' on core \d: bytes -8 to .* found, a range"),
-    "block of negative size": (lambda p: with_part(p, "blocks", 2, size_bytes=-8), "block 2 .*: -8 bytes found, 0 or more"),
-    "block of no core": (lambda p: with_part(p, "blocks", 2, processor=4), "block 2 .* on core 4: core 4 found, one of 0 to 3"),
+    "block before the memory": (
+        lambda p: with_part(p, "blocks", 2, address=-8),
+        r"block 2 '.*' on core \d: bytes -8 to .* found, a range",
+    ),
+    "block of negative size": (
+        lambda p: with_part(p, "blocks", 2, size_bytes=-8),
+        "block 2 .*: -8 bytes found, 0 or more",
+    ),
+    "block of no core": (
+        lambda p: with_part(p, "blocks", 2, processor=4),
+        "block 2 .* on core 4: core 4 found, one of 0 to 3",
+    ),
     "fill of no code": (lambda p: with_part(p, "blocks", 2, fill=200), "block 2 .*: the fill 200 of type 'int8' found"),
-    "fill of no type": (lambda p: with_part(p, "blocks", 2, fill=1, dtype="float32"), "block 2 .*: the fill 1 of type 'float32'"),
+    "fill of no type": (
+        lambda p: with_part(p, "blocks", 2, fill=1, dtype="float32"),
+        "block 2 .*: the fill 1 of type 'float32'",
+    ),
     "overlapping regions": (
         lambda p: with_part(p, "regions", 1, address=p.regions[0].address + 8),
         r"region 1 '.*': first byte \d+ found, one outside region 0 'image', which ends at \d+, expected",
     ),
-    "region beyond the memory": (lambda p: with_part(p, "regions", 1, address=2**20), "region 1 '.*': bytes .* found, a range of the 1048576"),
-    "region of no chip": (lambda p: with_part(p, "regions", 1, chip=1), "region 1 '.*': chip 1 found, one of 0 to 0 expected"),
-    "region of no value": (lambda p: with_part(p, "regions", 1, value="q"), "region 1 'q': no value of the graph found under this name"),
-    "two regions of a value": (lambda p: with_part(p, "regions", 1, value="image"), "region 1 'image': a second region of the value found"),
-    "region that is too small": (lambda p: with_part(p, "regions", 0, size_bytes=64), "region 0 'image': 64 bytes found, at least 192"),
+    "region beyond the memory": (
+        lambda p: with_part(p, "regions", 1, address=2**20),
+        "region 1 '.*': bytes .* found, a range of the 1048576",
+    ),
+    "region of no chip": (
+        lambda p: with_part(p, "regions", 1, chip=1),
+        "region 1 '.*': chip 1 found, one of 0 to 0 expected",
+    ),
+    "region of no value": (
+        lambda p: with_part(p, "regions", 1, value="q"),
+        "region 1 'q': no value of the graph found under this name",
+    ),
+    "two regions of a value": (
+        lambda p: with_part(p, "regions", 1, value="image"),
+        "region 1 'image': a second region of the value found",
+    ),
+    "region that is too small": (
+        lambda p: with_part(p, "regions", 0, size_bytes=64),
+        "region 0 'image': 64 bytes found, at least 192",
+    ),
     "layout of another value": (
         lambda p: with_part(p, "regions", 0, layout=replace(p.regions[0].layout, rows=16)),
         r"region 0 'image': the layout order \[0, 2, 3, 1\], 16 x 3 found",
     ),
     "layout that is no permutation": (
-        lambda p: with_part(p, "regions", 0, layout=replace(p.regions[0].layout, order=(0, 1, 1, 2))), "region 0 'image': the layout order",
+        lambda p: with_part(p, "regions", 0, layout=replace(p.regions[0].layout, order=(0, 1, 1, 2))),
+        "region 0 'image': the layout order",
     ),
-    "samples that do not fit": (lambda p: replace(p, samples=10**6), "region .*: bytes .* found, a range of the 1048576 bytes of the global"),
-}  # fmt: skip
+    "samples that do not fit": (
+        lambda p: replace(p, samples=10**6),
+        "region .*: bytes .* found, a range of the 1048576 bytes of the global",
+    ),
+}
 
 
 @pytest.mark.parametrize("fault", MEMORY_FAULTS)
@@ -299,12 +427,16 @@ def test_every_sample_has_its_copy_of_a_region(make: Callable[[str], Program]) -
     assert program.samples == 3
     end = program.regions[0].address + program.regions[0].size_bytes
     message = refused(with_part(program, "regions", 1, address=end))
-    assert re.search(rf"region 1 '.*': first byte {end} found, one outside region 0 'image', which ends at \d+", message)
+    assert re.search(
+        rf"region 1 '.*': first byte {end} found, one outside region 0 'image', which ends at \d+", message
+    )
 
 
 def test_results_are_in_global_memory(cnn: Program, make: Callable[[str], Program]) -> None:
     used = [r for r in cnn.regions if r.value != "fc"]
-    assert re.search(r"value 'fc' of node 'fc' \(\w+\): no region found, one expected", refused(replace(cnn, regions=tuple(used))))
+    assert re.search(
+        r"value 'fc' of node 'fc' \(\w+\): no region found, one expected", refused(replace(cnn, regions=tuple(used)))
+    )
     view = make("view")
     without = tuple(r for r in view.regions if r.value != "x")
     assert "graph input 'x': no region found, one expected" in refused(replace(view, regions=without))
@@ -323,20 +455,29 @@ def test_partners(cnn: Program) -> None:
     send, mvm, n = first(cnn, "send"), first(cnn, "mvm"), cnn.n_rows
     receive = int(cnn.partner[send])
     other = int(cnn.partner[last(cnn, "send")])
-    assert f"{named(cnn, send)}partner {n} found, one of {n} rows expected" in refused(with_entry(cnn, "partner", send, n))
+    assert f"{named(cnn, send)}partner {n} found, one of {n} rows expected" in refused(
+        with_entry(cnn, "partner", send, n)
+    )
     assert f"{named(cnn, send)}partner -1 found" in refused(with_entry(cnn, "partner", send, -1))
-    assert f"{named(cnn, mvm)}partner {send} found, -1 for none expected" in refused(with_entry(cnn, "partner", mvm, send))
+    assert f"{named(cnn, mvm)}partner {send} found, -1 for none expected" in refused(
+        with_entry(cnn, "partner", mvm, send)
+    )
     crossed = refused(with_entry(cnn, "partner", send, other))
     assert f"{named(cnn, send)}partner row {other} found, which is no receive that names it back" in crossed
     assert f"{named(cnn, receive)}partner row {send} found, which is no send that names it back" in crossed
     longer = with_row(cnn, send, length=int(cnn.rows["length"][send]) - 1)
-    assert re.search(re.escape(named(cnn, send)) + rf"\d+ bytes sent found, the \d+ bytes that row {receive} receives", refused(longer))
+    assert re.search(
+        re.escape(named(cnn, send)) + rf"\d+ bytes sent found, the \d+ bytes that row {receive} receives",
+        refused(longer),
+    )
 
 
 def test_a_message_to_oneself(cnn: Program) -> None:
     send = first(cnn, "send")
     copy = int(next(r for r in np.flatnonzero(cnn.rows["processor"] == cnn.rows["processor"][send]) if r > send))
-    looped = with_row(with_entry(with_entry(cnn, "partner", send, copy), "partner", copy, send), copy, opcode=OPCODES["receive"])
+    looped = with_row(
+        with_entry(with_entry(cnn, "partner", send, copy), "partner", copy, send), copy, opcode=OPCODES["receive"]
+    )
     assert f"{named(cnn, send)}partner row {copy} on the same core found, another core expected" in refused(looped)
 
 
@@ -344,9 +485,13 @@ def test_dependencies(cnn: Program) -> None:
     row = first(cnn, "finish")
     edge = int(cnn.dep_ptr[row])
     n = cnn.n_rows
-    assert f"{named(cnn, row)}waits for row {n}, one of 0 to {n - 1} expected" in refused(with_entry(cnn, "dep_row", edge, n))
+    assert f"{named(cnn, row)}waits for row {n}, one of 0 to {n - 1} expected" in refused(
+        with_entry(cnn, "dep_row", edge, n)
+    )
     assert f"{named(cnn, row)}waits for row -1, one of" in refused(with_entry(cnn, "dep_row", edge, -1))
-    assert f"{named(cnn, row)}waits for -1 samples back, 0 or more" in refused(with_entry(cnn, "dep_distance", edge, -1))
+    assert f"{named(cnn, row)}waits for -1 samples back, 0 or more" in refused(
+        with_entry(cnn, "dep_distance", edge, -1)
+    )
     assert f"{named(cnn, row)}waits for itself" in refused(with_dependency(cnn, row, row))
     verify_program(with_dependency(cnn, row, row, distance=1))
     later = with_dependency(cnn, row, row + 1)
@@ -386,7 +531,8 @@ def random_program(base: Program, rng: np.random.Generator) -> Program:
     pointer = np.cumsum([0, *map(len, deps)]).astype(np.int32)
     flat = np.array([d for line in deps for d in line], np.int32)
     return replace(
-        base, rows=rows, partner=partner, dep_ptr=pointer, dep_row=flat, dep_distance=(rng.random(flat.size) < 0.2).astype(np.int32),
+        base, rows=rows, partner=partner, dep_ptr=pointer, dep_row=flat,
+        dep_distance=(rng.random(flat.size) < 0.2).astype(np.int32),
         stream_ptr=np.searchsorted(rows["processor"], np.arange(cores + 1)),
     )  # fmt: skip
 
@@ -394,7 +540,9 @@ def random_program(base: Program, rng: np.random.Generator) -> Program:
 def naive_end(program: Program) -> bool:
     """Carries out row after row, wherever one can be, until nothing moves; True if all rows were done."""
     rows, one_at_a_time = program.rows, program.hardware.core.issue.window == 1
-    lines = [sorted(np.flatnonzero(rows["processor"] == c).tolist(), key=lambda r: (rows["stage"][r], r)) for c in range(4)]
+    lines = [
+        sorted(np.flatnonzero(rows["processor"] == c).tolist(), key=lambda r: (rows["stage"][r], r)) for c in range(4)
+    ]
     done: set[int] = set()
 
     def may_begin(row: int, without: int = -1) -> bool:
@@ -447,7 +595,9 @@ def test_all_faults_are_counted_and_the_first_ten_shown(cnn: Program) -> None:
     rows = cnn.rows.copy()
     rows["processor"][:50] += 1
     message = refused(replace(cnn, rows=rows))
-    assert message.startswith("program 'tiny_cnn': 50 faults found, none expected; compile the network again:\n  row 0 (")
+    assert message.startswith(
+        "program 'tiny_cnn': 50 faults found, none expected; compile the network again:\n  row 0 ("
+    )
     assert message.count("expected by stream_ptr") == SHOWN_FAULTS
     assert message.endswith("\n  and 40 more")
 

@@ -23,6 +23,7 @@ MACHINES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "little memory": ("toy", ("core.crossbars=64", "core.local_memory.size_bytes=1536")),
     "one at a time": ("toy", ("core.crossbars=64", "core.issue.window=1")),
     "in order": ("toy", ("core.crossbars=64", "core.issue.order=in_order", "core.issue.window=3")),
+    "roomy": ("toy", ("core.crossbars=128",)),
     "isaac": ("isaac", ()),
     "puma": ("puma", ()),
     "pimcomp-default": ("pimcomp-default", ()),

@@ -17,6 +17,9 @@ from functools import lru_cache
 from typing import final
 
 
+MOST_ROW_CLASSES = 8  # beyond these, further classes of rows cost no more
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Demand:
@@ -39,6 +42,17 @@ class Demand:
     most: int = 0
 
 
+MOST_ROW_CLASSES = 8  # beyond these, further classes of rows cost no more
+
+
+def cost_of(rows: int, width: int, ry: int, rx: int, row_cost: float) -> float:
+    """Steps of a split, each class of rows beyond the first adding `row_cost` of them.
+
+    Copies that take every ry-th row all need the rows between: the input travels to, and is kept by, all of them.
+    """
+    return -(-rows // ry) * -(-width // rx) * (1.0 + row_cost * (min(ry, MOST_ROW_CLASSES) - 1))
+
+
 @lru_cache(maxsize=4096)
 def frontier(rows: int, width: int, most: int) -> tuple[tuple[int, int], ...]:
     """Useful copy counts: (copies, steps) with steps falling strictly, from 1 copy up to `most`."""
@@ -47,8 +61,7 @@ def frontier(rows: int, width: int, most: int) -> tuple[tuple[int, int], ...]:
         for rx in _useful(width):
             if ry * rx > most:
                 break
-            steps = -(-rows // ry) * -(-width // rx)
-            copies = ry * rx
+            copies, steps = ry * rx, -(-rows // ry) * -(-width // rx)
             best[copies] = min(best.get(copies, steps), steps)
     points: list[tuple[int, int]] = []
     for copies in sorted(best):
@@ -64,10 +77,20 @@ def _useful(n: int) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=65536)
-def grid(rows: int, width: int, copies: int) -> tuple[int, int]:
-    """The split (ry, rx) with ry * rx <= copies that takes the fewest steps; of those, the widest rows."""
+def grid(rows: int, width: int, copies: int, row_cost: float = 0.0) -> tuple[int, int]:
+    """The split (ry, rx) with ry * rx <= copies of least cost; of those, the widest rows.
+
+    Copies that take every ry-th row all need the rows between: the input travels to, and is kept by, all of them. So each
+    class of rows beyond the first adds `row_cost` of the steps, up to `MOST_ROW_CLASSES`.
+    """
     options = [(ry, rx) for ry in _useful(rows) if ry <= copies for rx in _useful(width) if ry * rx <= copies]
-    return min(options, key=lambda o: (-(-rows // o[0]) * -(-width // o[1]), o[0], o[1]))
+
+    def cost(split: tuple[int, int]) -> tuple[float, int, int]:
+        ry, rx = split
+        steps = -(-rows // ry) * -(-width // rx)
+        return steps * (1.0 + row_cost * (min(ry, MOST_ROW_CLASSES) - 1)), ry, rx
+
+    return min(options, key=cost)
 
 
 def _points(demand: Demand) -> tuple[tuple[int, int], ...]:

@@ -295,7 +295,7 @@ def load_program(path: str | Path) -> Program:
     try:
         program = _program(header, hardware, graph, tables, matrices)
         verify_program(program)
-    except ProgramError as error:
+    except PimloomError as error:
         raise ProgramError(f"{path}: {error}") from None
     return program
 

@@ -25,7 +25,7 @@ class NodeResult:
         kind: how it was computed (matrix, pool, vector, mean, general, view).
         start_cycles: first activity, in the first sample.
         end_cycles: last activity, in the first sample.
-        busy_cycles: component to cycles in which its resources worked for the node, all of them added, per sample.
+        busy_cycles: component to cycles in which its resources (of a group, every crossbar) worked for the node, added, per sample.
         energy_pj: per sample, without static energy.
         macs: multiply-accumulates per sample.
         crossbars: arrays that hold its weights.
@@ -78,7 +78,7 @@ class Verification:
         is_bit_exact: whether the executed codes equal the integer meaning of the graph.
         max_abs_error: largest difference from the float reference, over all outputs.
         max_relative_error: that, over the largest magnitude of the reference.
-        error_bound: the stated bound of the difference.
+        error_bound: the stated bound of the root mean square difference.
         ok: bit exact, and within the bound.
         details: per output, its figures.
     """
@@ -143,8 +143,8 @@ class Result:
         bounds: lower bounds.
         core_busy: component to float64[cores], busy cycles per sample, for drawings of the chip.
         core_crossbars: int32[cores], arrays in use.
-        core_nodes: per core, names of the nodes whose weights it holds.
-        link_load: float64[links], busy share of each link of the network in use.
+        core_nodes: per core, names of the nodes it works for.
+        link_load: float64[links], busy share of every link of the network, in the order of the machine's resources.
         chip_rows: rows of cores of a chip.
         chip_cols: columns.
         chips: number of chips.

@@ -91,7 +91,7 @@ def summarise(program: Program, costed: CostedProgram, times: Times, *, trace: b
         waits_cycles={name: float(times.waits[:, i].sum()) / program.samples for i, name in enumerate(WAIT_NAMES)},
         bounds=bounds(program, costed, busy), core_busy=_core_busy(program, costed, busy),
         core_crossbars=np.bincount(program.groups.processor, program.groups.crossbars, machine.total_cores).astype(np.int32),
-        core_nodes=_core_nodes(program), link_load=links[links > 0] / max(span, 1.0),
+        core_nodes=_core_nodes(program), link_load=links / max(span, 1.0),
         chip_rows=machine.chip.core_rows, chip_cols=machine.chip.core_cols, chips=machine.chips,
         trace=_trace(program, times) if trace and program.n_rows <= MAX_TRACED_ROWS else None, notes=dict(program.notes),
         utilisation_of_crossbars=float(program.groups.crossbars.sum()) / machine.total_crossbars,
@@ -143,7 +143,7 @@ def _nodes(program: Program, costed: CostedProgram, times: Times) -> tuple[NodeR
     np.minimum.at(first, node[begun >= 0], begun[begun >= 0])
     np.maximum.at(last, node, times.done[at, 0])
     energy = sum((np.bincount(node, values[at], n) for values in costed.costs.energy_pj.values()), np.zeros(n))
-    busy = _busy_by_node(costed, at, node, n)
+    busy = _busy_by_node(costed, program.groups.crossbars, at, node, n)
     waits = {name: np.bincount(node, times.waits[at, i], n) / program.samples for i, name in enumerate(WAIT_NAMES)}
     moved = {name: np.bincount(node, values[at], n) for name, values in costed.costs.moved_bytes.items()}
     cores = np.bincount(np.unique(np.stack([rows["processor"][at], node]), axis=1)[1], minlength=n) if at.size else np.zeros(n, int)
@@ -163,8 +163,10 @@ def _nodes(program: Program, costed: CostedProgram, times: Times) -> tuple[NodeR
     return tuple(made)
 
 
-def _busy_by_node(costed: CostedProgram, at: Array, node: Array, n: int) -> dict[str, Array]:
+def _busy_by_node(costed: CostedProgram, crossbars: Array, at: Array, node: Array, n: int) -> dict[str, Array]:
     t, component = costed.timing, costed.resources.component
+    weight = np.ones(component.size)
+    weight[costed.resources.group] = crossbars
     network = COMPONENTS.index("network")
     busy = np.zeros((len(COMPONENTS), n))
     for phase in range(t.phase_res.shape[1]):
@@ -173,7 +175,7 @@ def _busy_by_node(costed: CostedProgram, at: Array, node: Array, n: int) -> dict
             continue
         res = t.phase_res[used, phase]
         part = np.where(res < 0, network, component[np.maximum(res, 0)]).astype(np.int64)
-        held = t.phase_hold[used, phase].astype(np.float64) * t.reps[used]
+        held = t.phase_hold[used, phase].astype(np.float64) * t.reps[used] * np.where(res < 0, 1.0, weight[np.maximum(res, 0)])
         owner = node[t.n_phases[at] > phase]
         busy += np.bincount(part * n + owner, held, len(COMPONENTS) * n).reshape(len(COMPONENTS), n)
     return {name: busy[i] for i, name in enumerate(COMPONENTS)}

@@ -112,6 +112,11 @@ def _squeeze_excite(b: GraphBuilder) -> tuple[str, ...]:
     return (conv(b, b.add("Mul", h, s), 4, (1, 1)),)
 
 
+def _even_mean(b: GraphBuilder) -> tuple[str, ...]:
+    h = b.add("Relu", conv(b, image(b, 3, 6, 5), 4))
+    return (b.add("Mul", h, b.add("Sigmoid", b.add("GlobalAveragePool", h))),)
+
+
 def _residual(b: GraphBuilder) -> tuple[str, ...]:
     x = image(b)
     h = b.add("Relu", b.add("Add", conv(b, x, 4), x))
@@ -207,7 +212,7 @@ def _two_inputs(b: GraphBuilder) -> tuple[str, ...]:
 MADE: Mapping[str, Make] = {
     "dilated": _dilated, "grouped": _grouped, "depthwise": _depthwise, "multiplier": _multiplier, "asymmetric pads": _asymmetric,
     "strided": _strided, "ceil-mode pools": _ceil_pool, "average pools": _average_pool, "1d": _one_d, "three images": _images,
-    "concat split slice": _concat_split_slice, "dense block": _dense_block, "squeeze excite": _squeeze_excite,
+    "concat split slice": _concat_split_slice, "dense block": _dense_block, "squeeze excite": _squeeze_excite, "even mean": _even_mean,
     "residual": _residual, "full constant": _full_constant, "softmax norm": _softmax_norm, "attention": _attention,
     "transposed": _transposed, "resized": _resized, "three-way sum": _three_way_sum, "wide": _wide, "wide conv": _wide_conv,
     "shared weight": _shared_weight, "fork": _fork, "single pixel": _single_pixel, "global max": _global_max,

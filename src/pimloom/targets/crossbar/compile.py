@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -13,7 +14,7 @@ from pimloom.mapping.replicate import Demand, balance, bottleneck, spend
 from pimloom.program import Program
 from pimloom.targets import Mode, Request
 from pimloom.targets.crossbar.lower import Lowering, Options
-from pimloom.targets.crossbar.placement import Placement, Placer, Policy, capacity_error
+from pimloom.targets.crossbar.placement import Placement, Placer, Policy, capacity_error, split_of
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage, analyse
 from pimloom.targets.crossbar.traffic import arranged
 from pimloom.targets.crossbar.unfold import Unfolded, unfold
@@ -99,6 +100,8 @@ def map_network(graph: Graph, hardware: Hardware, *, fills: Sequence[float] = FI
         capacity = max(needed, int(hardware.total_crossbars * fill))
         chosen = balance(list(wanted.values()), capacity)
         chosen = spend(list(wanted.values()), chosen, capacity) if fill else [1] * len(chosen)
+        # A split into whole rows may not need all of them.
+        chosen = [math.prod(split_of(flow.stages[i], n)) for i, n in zip(wanted, chosen, strict=True)]
         copies = _for_all_stages(flow, dict(zip(wanted, chosen, strict=True)))
         load = {i: _load(flow.stages[i], wanted[i], copies[i]) for i in wanted}
         for policy in (Policy.LEAST_LOADED,) if serial else (Policy.NEXT, Policy.TIGHTEST):

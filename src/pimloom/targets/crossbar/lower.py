@@ -709,7 +709,8 @@ class Lowering:
         last = part == len(self.of_stage[stage.index]) - 1
         row = self.emitted.add(
             cluster.core, task.start + 1e-6 * part, OPCODES["general"], stage.node, [],
-            src1=int((moved - made) / blocks), dst=int(made / blocks), length=max(1, int(operations / blocks)), count=blocks, arg=part, src2=int(last),
+            src1=int((moved - made) / blocks), dst=int(made / blocks), length=max(1, int(operations / blocks)),
+            count=blocks, arg=part, src2=int(last),
         )  # fmt: skip
         return [row], row
 

@@ -20,6 +20,7 @@ from pimloom.mapping.replicate import grid
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
 from pimloom.targets.crossbar.unfold import Unfolded
 
+ROW_COST = 0.6  # cost of a further class of rows where windows reach over rows (chosen by benchmarks/quality.py on the zoo)
 MOST_CLUSTERS = 12  # stages that follow their operand to one core before others are used
 MOST_HOMES = 12  # cores that share a stage which has no operand to follow
 
@@ -171,6 +172,11 @@ class Policy(enum.Enum):
     LEAST_LOADED = "least loaded"  # where cores work on one instruction at a time, work counts more than room
 
 
+def split_of(stage: Stage, copies: int) -> tuple[int, int]:
+    """How copies share a stage: classes of rows, parts of a row."""
+    return grid(stage.shape.rows, stage.shape.width, copies, ROW_COST if stage.window.reach(0) > 1 else 0.0)
+
+
 @final
 class CorePool:
     """Free crossbars and load of every core, in snake order so that neighbours in the list are neighbours on the chip."""
@@ -317,7 +323,7 @@ class Placer:
     def _clusters(self, stage: Stage, shard: Shard, copies: list[list[tuple[int, tuple[int, ...]]]]) -> list[Cluster]:
         """Copies in a grid over rows and vectors; neighbours on one core make one cluster."""
         shape = stage.shape
-        ry, rx = grid(shape.rows, shape.width, len(copies))
+        ry, rx = split_of(stage, len(copies))
         step = -(-shape.width // rx)
         clusters: list[Cluster] = []
         for q in range(ry * rx):
