@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 
-# Run as a script, this folder comes first on the path and would hide nothing of ours: only the standard library is above.
 FIELDS = ("network", "hardware", "mode", "effort", "compile_s", "simulate_s", "rows", "peak_mib")
 
 
@@ -56,7 +55,8 @@ def main() -> None:
         return
     for one in found:
         where = f"{one['network']} on {one['hardware']} ({one['mode']}, effort {one['effort']})"
-        print(f"{where}: compile {one['compile_s']:.2f} s, simulate {one['simulate_s']:.2f} s, {one['rows']} rows, peak {one['peak_mib']:.0f} MiB")
+        spent = f"compile {one['compile_s']:.2f} s, simulate {one['simulate_s']:.2f} s"
+        print(f"{where}: {spent}, {one['rows']} rows, peak {one['peak_mib']:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from targets.conformance import compiled, machine
+from targets.crossbar.networks import codes, quantised
 
 from pimloom.errors import ProgramError
 from pimloom.execute import Interpreter
 from pimloom.ir.evaluate import evaluate
 from pimloom.program import OPCODES, Program
-from targets.conformance import compiled, machine
-from targets.crossbar.networks import codes, quantised
 
 CNN = quantised("tiny_cnn")
 

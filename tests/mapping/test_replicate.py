@@ -89,8 +89,7 @@ def test_frontier_holds_the_useful_copies(rows: int, width: int) -> None:
     assert copies[0] == 1 and steps[0] == rows * width and steps[-1] == 1
     assert copies == sorted(set(copies)) and steps == sorted(set(steps), reverse=True)
     best = [fewest_steps(rows, width, c) for c in range(1, rows * width + 1)]
-    by_copies = {c: s for c, s in points}
-    assert by_copies == {c: s for c, s in enumerate(best, 1) if c == 1 or s < best[c - 2]}
+    assert dict(points) == {c: s for c, s in enumerate(best, 1) if c == 1 or s < best[c - 2]}
 
 
 def test_grid_takes_the_fewest_steps() -> None:

@@ -43,7 +43,7 @@ class TimedOrder:
         """Carries out all instances in the order of their `start` or `done` times; rows of equal time backwards."""
         keys = self.times.start if by == "start" else self.times.done
         rows, samples = keys.shape
-        order = sorted(((int(keys[r, s]), -r, -s) for r in range(rows) for s in range(samples)))
+        order = sorted((int(keys[r, s]), -r, -s) for r in range(rows) for s in range(samples))
         for _, row, sample in order:
             self.step(-row, -sample)
         return [self._outputs(sample) for sample in range(samples)]
@@ -103,7 +103,9 @@ class TimedOrder:
         how = ["add"]
 
         def noted_view(core: int, address: int, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...]) -> Array:
-            starts = np.add.outer(*(np.arange(n) * s for n, s in zip(shape, strides, strict=True))) if len(shape) == 2 else np.arange(shape[0]) * strides[0]
+            starts = np.zeros((), np.int64)
+            for n, stride in zip(shape, strides, strict=True):
+                starts = np.add.outer(starts, np.arange(n) * stride)
             found.append((("core", core), how[0], _bytes(address + starts.ravel(), np.dtype(dtype).itemsize)))
             return view(core, address, shape, dtype, strides)
 

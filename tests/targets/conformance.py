@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
+from targets.crossbar.networks import codes
 
 from pimloom.execute import Interpreter
 from pimloom.hardware import Hardware, load_hardware
@@ -15,7 +16,6 @@ from pimloom.program import Program
 from pimloom.program.verify import verify_program
 from pimloom.simulate import simulate
 from pimloom.targets import TARGETS, Mode, Request
-from targets.crossbar.networks import codes
 
 MACHINES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "toy": ("toy", ("core.crossbars=64",)),

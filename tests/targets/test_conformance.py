@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from oracles.timed_order import TimedOrder
+from targets.conformance import MACHINES, assert_conforms, compiled, machine
+from targets.crossbar.networks import MADE, TINY, codes, conv, linear, quantise, quantised
+
 from pimloom.errors import CapacityError
 from pimloom.ir.builder import GraphBuilder
 from pimloom.ir.evaluate import evaluate
@@ -15,8 +17,6 @@ from pimloom.ir.graph import Graph
 from pimloom.program import OPCODES
 from pimloom.simulate import Times, cost, engine
 from pimloom.targets import TARGETS, Mode
-from targets.conformance import MACHINES, assert_conforms, compiled, machine
-from targets.crossbar.networks import MADE, TINY, codes, conv, linear, quantise, quantised
 
 NETWORKS = (*MADE, *TINY, "lenet")
 EVERYWHERE = ("tiny_cnn", "tiny_mlp", "tiny_transformer", "squeeze excite", "concat split slice", "wide conv", "grouped")
@@ -24,22 +24,9 @@ EVERYWHERE = ("tiny_cnn", "tiny_mlp", "tiny_transformer", "squeeze excite", "con
 SMALL = ("toy", "many small cores", "little memory", "one at a time")
 TOO_SMALL = {("wide", "little memory"), ("tiny_gpt", "little memory"), ("tiny_llama", "little memory")}
 
-FAULTS = {
-    "full constant": pytest.mark.xfail(
-        strict=True, raises=IndexError,
-        reason="a constant of an image's full shape is streamed as rows of its last dimension, not as pixels of channels",
-    ),
-    "even mean": pytest.mark.xfail(
-        strict=True, raises=AssertionError,
-        reason="the mean of an even number of rows is finished into the first output buffer, its readers read the second",
-    ),
-}  # fmt: skip
-"""Networks that show a known fault."""
-
-
 def _cases() -> list[object]:
     pairs = [(n, m) for m in MACHINES for n in (NETWORKS if m in SMALL else EVERYWHERE)]
-    return [pytest.param(n, m, marks=FAULTS.get(n, ()), id=f"{n}-{m}") for n, m in pairs if (n, m) not in TOO_SMALL]
+    return [pytest.param(n, m, id=f"{n}-{m}") for n, m in pairs if (n, m) not in TOO_SMALL]
 
 
 def test_every_target_has_machines() -> None:
@@ -65,14 +52,9 @@ def test_too_small_a_memory_is_said_in_numbers(name: str, where: str) -> None:
         assert_conforms(quantised(name), program)
 
 
-_INEXACT = pytest.mark.xfail(strict=True, raises=AssertionError, reason="16-bit inputs times 8-bit weights are summed in float32")
-
-
 @pytest.mark.parametrize(("weight_bits", "activation_bits"), [(8, 16), (16, 8), (16, 16)])
 @pytest.mark.parametrize("name", ["tiny_cnn", "average pools", "residual", "depthwise", "softmax norm", "wide"])
-def test_wider_codes_conform(name: str, weight_bits: int, activation_bits: int, request: pytest.FixtureRequest) -> None:
-    if (name, weight_bits, activation_bits) == ("wide", 8, 16):
-        request.applymarker(_INEXACT)
+def test_wider_codes_conform(name: str, weight_bits: int, activation_bits: int) -> None:
     graph = quantised(name, weight_bits, activation_bits)
     assert_conforms(graph, compiled(graph, machine("roomy")))
 
@@ -88,7 +70,7 @@ def timed(name: str, where: str, mode: Mode, samples: int) -> tuple[Graph, Timed
     return graph, TimedOrder(program, engine.run(cost(program).timing), inputs)
 
 
-ORDERED = [n for n in NETWORKS if n != "lenet" and n not in FAULTS]
+ORDERED = [n for n in NETWORKS if n != "lenet"]
 ORDER_CASES = [
     *((n, w, m) for n in ORDERED for w, m in (("toy", Mode.THROUGHPUT), ("little memory", Mode.THROUGHPUT)) if (n, w) not in TOO_SMALL),
     *((n, "many small cores", Mode.LATENCY) for n in ORDERED),
@@ -177,7 +159,6 @@ def _layer(draw: st.DrawFn, b: GraphBuilder, values: list[str]) -> str:
     return b.add("Softmax", x, axis=draw(st.sampled_from((1, 1, 3))))
 
 
-@FAULTS["even mean"]
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(networks(), st.sampled_from(SMALL), st.sampled_from(list(Mode)))
 def test_random_networks_conform(graph: Graph, where: str, mode: Mode) -> None:

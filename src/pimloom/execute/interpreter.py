@@ -36,7 +36,7 @@ class Interpreter:
         self.program, self.graph = program, program.graph
         self._column = {name: program.rows[name].tolist() for name in program.rows.dtype.names or ()}
         self._codes_in = {v: self.graph.types[v] for v in self.graph.types}
-        self._matrices = [self._exact(m.codes) for m in program.matrices]
+        self._matrices = self._exact_matrices()
         self._steps: dict[int, Any] = {}
         self._extras: dict[int, dict[int, Array]] = {}
         self._pattern_cache: dict[tuple[int, int], Array] = {}
@@ -49,10 +49,22 @@ class Interpreter:
 
     # Preparation -------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _exact(codes: Array) -> Array:
-        small = codes.dtype.itemsize == 1 and codes.shape[0] <= 1 << 16
-        return codes.astype(np.float32 if small else np.float64)
+    def _exact_matrices(self) -> list[Array]:
+        """Weights as floats in which every sum of products of one array group is exact."""
+        groups = self.program.groups
+        most_rows = int((groups.row_stop - groups.row_start).max(initial=1))
+        input_bits: dict[str, int] = {}
+        for node in self.graph.nodes:
+            if len(node.inputs) > 1 and node.inputs[1] in self.graph.constants and node.inputs[0]:
+                bits = 8 * self.graph.types[node.inputs[0]].itemsize_bytes
+                input_bits[node.inputs[1]] = max(input_bits.get(node.inputs[1], 0), bits)
+        found: list[Array] = []
+        for matrix in self.program.matrices:
+            # A centred code of b bits is at most 2**b in magnitude, whatever its zero point.
+            largest = max(1, int(np.abs(matrix.codes.astype(np.int64)).max(initial=0)))
+            bound = most_rows * largest << input_bits.get(matrix.name, 16)
+            found.append(matrix.codes.astype(np.float32 if bound <= 1 << 24 else np.float64))
+        return found
 
     def _rows_in_order(self) -> list[list[int]]:
         """Rows of each core in the order in which one sample passes them."""

@@ -248,4 +248,5 @@ def quantise(graph: Graph, weight_bits: int = 8, activation_bits: int = 8) -> Gr
 def codes(graph: Graph, seed: int = 0) -> dict[str, Array]:
     """Codes of example inputs of a quantised graph."""
     example = input_example(graph, seed)
-    return {v: encode(example[v], graph.types[v]) if graph.types[v].quant else example[v].astype(graph.types[v].dtype) for v in graph.inputs}
+    types = {v: graph.types[v] for v in graph.inputs}
+    return {v: encode(example[v], t) if t.quant else example[v].astype(t.dtype) for v, t in types.items()}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+from targets.conformance import compiled, machine
+from targets.crossbar.networks import quantised
 
 from pimloom.errors import CapacityError, InternalError
 from pimloom.hardware import load_hardware
 from pimloom.program import OPCODES
 from pimloom.targets.crossbar.rings import Ring
 from pimloom.targets.crossbar.timetable import Task, fill
-from targets.conformance import compiled, machine
-from targets.crossbar.networks import quantised
 
 
 def random_ring(seed: int) -> Ring:
@@ -104,7 +106,8 @@ def test_memory_that_cannot_do_is_said_in_numbers() -> None:
 
 def test_global_memory_that_cannot_do_is_said_in_numbers() -> None:
     hardware = load_hardware("toy", ["core.crossbars=64", "global_memory.size_bytes=1024"])
-    with pytest.raises(CapacityError, match=r"^global memory of chip 0 \(bytes\): \d+ needed, 1024 available on 'toy'; use a smaller batch"):
+    text = r"^global memory of chip 0 \(bytes\): \d+ needed, 1024 available on 'toy'; use a smaller batch"
+    with pytest.raises(CapacityError, match=text):
         compiled(quantised("tiny_cnn"), hardware, samples=9)
 
 
@@ -157,7 +160,7 @@ def test_timetable_keeps_needs_servers_and_buffers(serial: bool, buffers: int) -
             by_server.setdefault(server_of(cluster), []).extend(line)
         for tasks in by_server.values():
             tasks.sort(key=lambda t: t.start)
-            assert all(b.start >= a.start + a.busy for a, b in zip(tasks, tasks[1:], strict=False))
+            assert all(b.start >= a.start + a.busy for a, b in itertools.pairwise(tasks))
 
 
 def test_a_circle_of_needs_is_a_fault_of_ours() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from targets.crossbar.networks import MADE, TINY, quantised
 
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Piece, Window, analyse
-from targets.crossbar.networks import MADE, TINY, quantised
 
 
 def kinds(flow: Dataflow) -> list[str]:
@@ -52,7 +52,7 @@ def test_sources_cover_every_channel_once(name: str) -> None:
         for piece in pieces:
             assert piece.dst == ends[-1]
             assert piece.source in computed
-            assert 0 <= piece.src and piece.src + piece.n <= flow.shapes[piece.source].channels
+            assert piece.src >= 0 and piece.src + piece.n <= flow.shapes[piece.source].channels
             ends.append(piece.dst + piece.n)
         assert ends[-1] == flow.shapes[value].channels
 

@@ -7,12 +7,12 @@ import math
 
 import numpy as np
 import pytest
+from targets.crossbar.networks import codes, quantised
 
 from pimloom.hardware import load_hardware
 from pimloom.ir.evaluate import evaluate
 from pimloom.targets.crossbar.stages import Kind, Stage, analyse
 from pimloom.targets.crossbar.unfold import UNFOLDINGS, Unfolded, band_segments, matrix_of, scatter_costs, unfold
-from targets.crossbar.networks import codes, quantised
 
 LAYERED = ["tiny_cnn", "tiny_mlp", "dilated", "grouped", "multiplier", "asymmetric pads", "1d", "wide", "wide conv", "three images"]
 TOY = load_hardware("toy")

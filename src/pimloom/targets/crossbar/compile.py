@@ -19,9 +19,13 @@ from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage, analyse
 from pimloom.targets.crossbar.traffic import arranged
 from pimloom.targets.crossbar.unfold import Unfolded, unfold
 
-EFFORT_FILLS = ((), (0.88, 0.3), (1.0, 0.88, 0.7, 0.5, 0.35, 0.25, 0.15), (1.0, 0.88, 0.7, 0.5, 0.35, 0.25, 0.15))
+_ALL_FILLS = (0.88, 1.0, 0.75, 0.6, 0.5, 0.35, 0.25)  # holds FILLS: more effort is never worse
+EFFORT_FILLS = ((), (0.88, 0.6), _ALL_FILLS, _ALL_FILLS)
+SHRINK = 0.3  # what is left of the buffers of a core that is too full, at each try
+LEAST_SHARE = 0.005
+FILLS = ((), (0.88, 0.3), (1.0, 0.88, 0.7, 0.5, 0.35, 0.25, 0.15), (1.0, 0.88, 0.7, 0.5, 0.35, 0.25, 0.15))
 SHARES = (1.0, 0.3, 0.08)  # smaller tasks where local memories are tight
-FILLS = (1.0, 0.95, 0.88, 0.75, 0.5, 0.0)
+FILLS = (0.88, 0.75, 0.5, 0.25, 0.0)
 
 
 @final
@@ -104,7 +108,7 @@ def map_network(graph: Graph, hardware: Hardware, *, fills: Sequence[float] = FI
         chosen = [math.prod(split_of(flow.stages[i], n)) for i, n in zip(wanted, chosen, strict=True)]
         copies = _for_all_stages(flow, dict(zip(wanted, chosen, strict=True)))
         load = {i: _load(flow.stages[i], wanted[i], copies[i]) for i in wanted}
-        for policy in (Policy.LEAST_LOADED,) if serial else (Policy.NEXT, Policy.TIGHTEST):
+        for policy in (Policy.LEAST_LOADED,) if serial else (Policy.SPREAD, Policy.NEXT, Policy.TIGHTEST):
             placement = Placer(flow, hardware, unfolded, copies, load, policy).place()
             if placement is not None:
                 moved = arranged(flow, placement, hardware)
@@ -134,16 +138,21 @@ def _for_all_stages(flow: Dataflow, chosen: Mapping[int, int]) -> dict[int, int]
 
 def lower(mapped: Mapped, hardware: Hardware, options: Options, notes: Mapping[str, Any] | None = None) -> Program:
     """The program of a mapped network."""
-    for share in SHARES:
-        try:
-            tried = replace(options, buffer_share=options.buffer_share * share)
-            program = Lowering(mapped.flow, hardware, mapped.unfolded, mapped.placement, tried).run()
-        except CapacityError:
-            if share == SHARES[-1]:
-                raise
-            continue
-        return replace(program, notes={**_notes(mapped, hardware), **(notes or {})})
-    raise InternalError("no share of the local memory was tried")
+    shares: dict[int, float] = {}
+    while True:
+        lowering = Lowering(mapped.flow, hardware, mapped.unfolded, mapped.placement, options, shares)
+        full = lowering.plan()
+        if not full:
+            return replace(lowering.emit(), notes={**_notes(mapped, hardware), **(notes or {})})
+        # Smaller tasks on the cores that are too full, until they fit or tasks are down to single vectors.
+        for core in full:
+            shares[core] = shares.get(core, 1.0) * SHRINK
+        worst = max(full, key=full.__getitem__)
+        if min(shares[core] for core in full) < LEAST_SHARE:
+            raise CapacityError(
+                f"local memory of core {worst} (bytes)", full[worst], hardware.core.local_memory.size_bytes, hardware.name,
+                "use a machine with more local memory per core, or more cores",
+            )  # fmt: skip
 
 
 def _notes(mapped: Mapped, hardware: Hardware) -> dict[str, Any]:

@@ -30,9 +30,9 @@ from pimloom.targets.crossbar.timetable import Task, fill
 from pimloom.targets.crossbar.unfold import Unfolded, band_segments, matrix_of
 
 BUFFERS = 2
-TIGHT_SHARE = 0.05
+TIGHT_SHARE = 0.15  # of the usual buffers, below which a cluster has one buffer of each kind
 PACE = 0.9
-ROOMY_SHARE = 0.4
+BUFFER_SHARE = 0.4  # of a local memory, for sums and output buffers
 RingKey = tuple[int, str, int, int, int]
 
 
@@ -45,7 +45,6 @@ class Options:
         mode: "latency" or "throughput".
         samples: inputs per run.
         slack_rows: rows that a ring may hold beyond the least.
-        buffer_share: share of a core's local memory for sums and output buffers.
         delay_cycles: time assumed from a result to its reader on another core.
         lead_cycles: how long before its first use a row is loaded from global memory.
     """
@@ -53,7 +52,6 @@ class Options:
     mode: str = "latency"
     samples: int = 1
     slack_rows: int = 2
-    buffer_share: float = ROOMY_SHARE
     delay_cycles: float = 200.0
     lead_cycles: float = 4000.0
 
@@ -90,8 +88,12 @@ class Lowering:
 
     def __init__(
         self, flow: Dataflow, hardware: Hardware, unfolded: Mapping[int, Unfolded], placement: Placement, options: Options,
+        shares: Mapping[int, float] | None = None,
     ) -> None:  # fmt: skip
-        """Takes the stages, the machine, the unfoldings by stage, where everything is, and the choices."""
+        """Takes the stages, the machine, the unfoldings by stage, where everything is, and the choices.
+
+        `shares` shrinks the buffers of cores whose memory is too small for the usual ones.
+        """
         self.flow, self.graph, self.hardware, self.unfolded = flow, flow.graph, hardware, unfolded
         self.placement, self.options = placement, options
         self.clusters = [c for line in placement.clusters for c in line]
@@ -101,7 +103,9 @@ class Lowering:
         self.of_stage: dict[int, list[int]] = defaultdict(list)
         for number, cluster in enumerate(self.clusters):
             self.of_stage[cluster.stage].append(number)
-        self.n_buffers = BUFFERS if options.buffer_share > TIGHT_SHARE else 1
+        self.shares = shares or {}
+        self.share_of = [min(self.shares.get(core, 1.0) for core in (c.core, *(core for core, _ in c.peers))) for c in self.clusters]
+        self.buffers_of = [BUFFERS if share > TIGHT_SHARE else 1 for share in self.share_of]
         self.emitted = _Emitted()
         self._needs_of: dict[tuple[int, int], tuple[tuple[str, int, int], ...]] = {}
         self.windows: dict[int, list[tuple[int, int]]] = {}  # windowed ring to its (cluster, operand)
@@ -117,8 +121,8 @@ class Lowering:
         self.buffers: list[tuple[list[int], list[int], list[list[int]]]] = []
         self.sum_bytes = [sum_bytes(self.graph, node) for node in range(len(self.graph.nodes))]
 
-    def run(self) -> Program:
-        """Lowers everything."""
+    def plan(self) -> dict[int, int]:
+        """Cuts, times and lays out everything; returns the cores whose memory is too small, with the bytes they need."""
         self._share_buffers()
         self.tasks = [self._tasks_of(number) for number in range(len(self.clusters))]
         self._pace()
@@ -127,6 +131,11 @@ class Lowering:
         self._reserve_local()
         self._layout_global()
         self._layout_local()
+        size = self.hardware.core.local_memory.size_bytes
+        return {core: used for core, used in enumerate(self.cursor) if used > size}
+
+    def emit(self) -> Program:
+        """The program; `plan` must have found room for everything."""
         self._emit_tasks()
         self._emit_transfers()
         self._link_tasks()
@@ -181,7 +190,7 @@ class Lowering:
             return self._mean_tasks(number, stage)
         width = self._task_width(number)
         tasks: list[Task] = []
-        works = {n: self._work(cluster, stage, n) for n in {width, (cluster.x_stop - cluster.x_start - 1) % width + 1}}
+        works = {n: self._work(number, stage, n) for n in {width, (cluster.x_stop - cluster.x_start - 1) % width + 1}}
         for row in cluster.rows(stage.shape.rows):
             needs, makes = self._needs(stage, row), (stage.output, row)
             for start in range(cluster.x_start, cluster.x_stop, width):
@@ -197,11 +206,11 @@ class Lowering:
         size = columns * self.graph.types[stage.output].itemsize_bytes
         if stage.kind is Kind.MATRIX:
             size += columns * self.sum_bytes[stage.node] * (2 if cluster.peers else 1)
-        if self.options.buffer_share < ROOMY_SHARE:
+        if self.share_of[number] < 1.0:
             # Rings will be windowed: count their slots too.
             reads = sum(o.shape.channels * self.graph.types[o.value].itemsize_bytes for o in stage.inputs if not o.is_broadcast)
             size += reads * stage.window.kernel[0] * stage.window.stride[1]
-        return size * self.n_buffers
+        return size * self.buffers_of[number]
 
     def _share_buffers(self) -> None:
         """Per core, the part of a full row that its clusters' tasks may have so that all buffers fit into their share."""
@@ -209,17 +218,17 @@ class Lowering:
         for number, cluster in enumerate(self.clusters):
             if self.flow.stages[cluster.stage].kind is not Kind.GENERAL:
                 wanted[cluster.core] += self._vector_bytes(number) * (cluster.x_stop - cluster.x_start)
-        budget = self.options.buffer_share * self.hardware.core.local_memory.size_bytes
-        self.row_share = {core: min(1.0, budget / max(size, 1)) for core, size in wanted.items()}
+        budget = BUFFER_SHARE * self.hardware.core.local_memory.size_bytes
+        self.row_share = {core: min(1.0, budget * self.shares.get(core, 1.0) / max(size, 1)) for core, size in wanted.items()}
 
     def _task_width(self, number: int) -> int:
         """Vectors per task: a whole row of the cluster, or what its share of the memory holds."""
         cluster = self.clusters[number]
         full = cluster.x_stop - cluster.x_start
-        width = max(1, int(full * self.row_share[cluster.core]))
+        width = max(1, int(full * min(self.row_share[core] for core in (cluster.core, *(c for c, _ in cluster.peers)) if core in self.row_share)))
         # All copies take the same share of a task.
         copies = len(cluster.copies)
-        if copies and self.options.buffer_share >= ROOMY_SHARE:
+        if copies and self.share_of[number] >= 1.0:
             width = max(width, min(copies, full))
         return width // copies * copies if 0 < copies < width else width
 
@@ -238,8 +247,9 @@ class Lowering:
             needs += [(piece.source, first, last) for piece in self.flow.sources(operand.value)]
         return tuple(needs)
 
-    def _work(self, cluster: Cluster, stage: Stage, width: int) -> tuple[float, float]:
+    def _work(self, number: int, stage: Stage, width: int) -> tuple[float, float]:
         """Estimated (busy, tail) of a task."""
+        cluster = self.clusters[number]
         machine, columns = self.hardware, cluster.c_stop - cluster.c_start
         unit = machine.core.vector_unit
         beats = -(-columns // unit.lanes) * unit.beat_cycles
@@ -251,7 +261,7 @@ class Lowering:
                 groups = sum(len(copy) for copy in cluster.copies)
                 return width * groups / max(len(cluster.copies), 1) * (latency + 4 * beats), width * 3.0 * beats + 1
             # Tasks narrower than the copies take turns on them.
-            turns = max(1, min(self.n_buffers, len(cluster.copies) // max(width, 1)))
+            turns = max(1, min(self.buffers_of[number], len(cluster.copies) // max(width, 1)))
             busy = float(windows * interval) / turns
             return busy, float(windows * interval - busy + latency - interval + 2 * width * beats + 1)
         taps = stage.window.kernel[0] * stage.window.kernel[1]
@@ -315,7 +325,7 @@ class Lowering:
         n = len(self.clusters)
         self._expand_general_needs()
         server_of = (lambda c: n + self.clusters[c].core) if serial else (lambda c: c)
-        fill(self.tasks, server_of, arrival, self.options.delay_cycles, self.n_buffers)
+        fill(self.tasks, server_of, arrival, self.options.delay_cycles, self.buffers_of)
 
     def _expand_general_needs(self) -> None:
         """The result of a GENERAL stage is there all at once: its readers need one row, numbered -1."""
@@ -439,7 +449,7 @@ class Lowering:
                 return [ring]
             one = Ring(core, ring.value, ring.fill, ring.item_bytes, ring.x_start, ring.x_stop, ring.c_start, ring.c_stop, ring.n_rows)
             one.c_start, one.c_stop = self._channels_read(cluster, stage, operand, core)
-            one.is_windowed, one.depth, one.span = True, self.n_buffers, 1
+            one.is_windowed, one.depth, one.span = True, self.buffers_of[number], 1
             for index, task in enumerate(self.tasks[number]):
                 first, last = self._rows_read(stage, operand, task)
                 if first <= last:
@@ -460,13 +470,6 @@ class Lowering:
             ring.address = self._take(ring.core, ring.size_bytes, f"ring {ring.value}", ring.fill, dtype)
             if ring.is_windowed:
                 self.padding[id(ring)] = self._take(ring.core, ring.vector_bytes, f"padding {ring.value}", ring.fill, dtype)
-        size = self.hardware.core.local_memory.size_bytes
-        worst = max(range(len(self.cursor)), key=self.cursor.__getitem__)
-        if self.cursor[worst] > size:
-            raise CapacityError(
-                f"local memory of core {worst} (bytes)", self.cursor[worst], size, self.hardware.name,
-                "use a machine with more local memory per core, or more cores",
-            )  # fmt: skip
 
     def _choose_depths(self) -> list[int]:
         """The least depths that keep the order; then, row by row, what the memories still hold. Returns bytes used."""
@@ -500,11 +503,11 @@ class Lowering:
         sums = columns * width * self.sum_bytes[stage.node]
         out_bytes = columns * width * self.graph.types[stage.output].itemsize_bytes
         has_sums = stage.kind in (Kind.MATRIX, Kind.MEAN)
-        own = [self._take(cluster.core, sums, f"sums {name}") for _ in range(self.n_buffers if has_sums else 0)]
-        outs = [self._take(cluster.core, out_bytes, f"output {name}") for _ in range(self.n_buffers)]
-        remote = [[self._take(core, sums, f"sums {name}") for _ in range(self.n_buffers)] for core, _ in cluster.peers]
+        own = [self._take(cluster.core, sums, f"sums {name}") for _ in range(self.buffers_of[number] if has_sums else 0)]
+        outs = [self._take(cluster.core, out_bytes, f"output {name}") for _ in range(self.buffers_of[number])]
+        remote = [[self._take(core, sums, f"sums {name}") for _ in range(self.buffers_of[number])] for core, _ in cluster.peers]
         if cluster.peers:
-            own += [self._take(cluster.core, sums, f"partial {name}") for _ in cluster.peers for _ in range(self.n_buffers)]
+            own += [self._take(cluster.core, sums, f"partial {name}") for _ in cluster.peers for _ in range(self.buffers_of[number])]
         return own, outs, remote
 
     # Compute instructions ----------------------------------------------------------------------------------
@@ -536,13 +539,13 @@ class Lowering:
     def _emit_matrix(self, number: int, cluster: Cluster, stage: Stage, index: int, task: Task) -> tuple[list[int], int]:
         sums, outs, remote = self.buffers[number]
         width, columns = task.x_stop - task.x_start, cluster.c_stop - cluster.c_start
-        parity, item = index % self.n_buffers, self.graph.types[stage.output].itemsize_bytes
+        parity, item = index % self.buffers_of[number], self.graph.types[stage.output].itemsize_bytes
         head, mvms = self._emit_products(number, cluster.core, cluster.copies, cluster, stage, index, task, sums[parity])
         heads, complete = [head], mvms
         for p, (core, copies) in enumerate(cluster.peers):
             peer_head, peer_mvms = self._emit_products(number, core, copies, cluster, stage, index, task, remote[p][parity], is_peer=True)
             heads.append(peer_head)
-            landing = sums[self.n_buffers * (p + 1) + parity]
+            landing = sums[self.buffers_of[number] * (p + 1) + parity]
             complete = [self._emit_partial(cluster, stage, task, core, peer_mvms, remote[p][parity], landing, sums[parity], complete)]
         tail = self.emitted.add(
             cluster.core, task.end, OPCODES["finish"], stage.node, list(complete), dst=outs[parity], src1=sums[parity],
@@ -623,7 +626,7 @@ class Lowering:
         columns, item = cluster.c_stop - cluster.c_start, self.graph.types[stage.output].itemsize_bytes
         (y0, image), image_rows = origin_row(stage, ring.n_rows, task.row), ring.n_rows // stage.inputs[0].shape.images
         shift = (cluster.c_start - ring.c_start) * ring.item_bytes
-        out = self.buffers[number][1][index % self.n_buffers]
+        out = self.buffers[number][1][index % self.buffers_of[number]]
         rows = [y0 + ky * window.dilation[0] for ky in range(window.kernel[0])]
         inside = [image * image_rows + y if 0 <= y < image_rows else -1 for y in rows]
         opcode = OPCODES["stencil" if stage.kind is Kind.STENCIL else "pool"]
@@ -666,7 +669,7 @@ class Lowering:
             steps.append(0 if source.is_broadcast else ring.vector_bytes)
         two = len(addresses) > 1
         tail = self.emitted.add(
-            cluster.core, task.start, OPCODES["vector"], stage.node, [], dst=self.buffers[number][1][index % self.n_buffers],
+            cluster.core, task.start, OPCODES["vector"], stage.node, [], dst=self.buffers[number][1][index % self.buffers_of[number]],
             dst_step=columns * item, src1=addresses[0], src1_step=steps[0], src2=addresses[1] if two else -1,
             src2_step=steps[1] if two else 0, length=columns, count=task.x_stop - task.x_start, arg=cluster.c_start,
         )  # fmt: skip
@@ -695,7 +698,7 @@ class Lowering:
         if task.makes is None:
             return heads, add
         tail = self.emitted.add(
-            cluster.core, task.end, OPCODES["finish"], stage.node, [add], dst=outs[0], src1=sums[0],
+            cluster.core, task.end, OPCODES["finish"], stage.node, [add], dst=outs[index % self.buffers_of[number]], src1=sums[0],
             dst_step=columns * self.graph.types[stage.output].itemsize_bytes, src1_step=columns * unit, length=columns, arg=cluster.c_start,
         )  # fmt: skip
         return heads, tail
@@ -800,7 +803,7 @@ class Lowering:
             return
         x_start, x_stop, c_start, c_stop = overlap
         item, columns = ring.item_bytes, cluster.c_stop - cluster.c_start
-        out = self.buffers[number][1][index % self.n_buffers] + ((x_start - task.x_start) * columns + c_start - cluster.c_start) * item
+        out = self.buffers[number][1][index % self.buffers_of[number]] + ((x_start - task.x_start) * columns + c_start - cluster.c_start) * item
         land = ring.address + ring.offset(row, x_start) + (c_start + piece.dst - piece.src - ring.c_start) * item
         n, vectors = (c_stop - c_start) * item, x_stop - x_start
         source_step, target_step = columns * item, ring.vector_bytes
@@ -848,7 +851,7 @@ class Lowering:
             n, vectors = n * vectors, 1
         store = self.emitted.add(
             cluster.core, task.end, OPCODES["store"], stage.node, [self.tails[number][index]], dst=target, dst_step=step,
-            src1=self.buffers[number][1][index % self.n_buffers], src1_step=columns * item, length=n, count=vectors,
+            src1=self.buffers[number][1][index % self.buffers_of[number]], src1_step=columns * item, length=n, count=vectors,
             arg=self.region_index[stage.output],
         )  # fmt: skip
         self.reads_of_output[number][index].append(store)
@@ -1002,10 +1005,10 @@ class Lowering:
         """A buffer is written again only after its last reader is done, in this sample or the one before."""
         line = self.tasks[number]
         for index in range(len(line)):
-            earlier = index - self.n_buffers
+            earlier = index - self.buffers_of[number]
             back = earlier < 0
             if back:
-                earlier = len(line) - 1 - ((len(line) - 1 - index) % self.n_buffers)
+                earlier = len(line) - 1 - ((len(line) - 1 - index) % self.buffers_of[number])
             edges = self.emitted.back if back else self.emitted.deps
             if stage.kind is Kind.MEAN:
                 if index == 0:

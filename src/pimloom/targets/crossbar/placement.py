@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
 from pimloom.targets.crossbar.unfold import Unfolded
 
 ROW_COST = 0.6  # cost of a further class of rows where windows reach over rows (chosen by benchmarks/quality.py on the zoo)
+SPREAD_ROOM = 1.1  # room above the even share, so that pieces of different size fit
 MOST_CLUSTERS = 12  # stages that follow their operand to one core before others are used
 MOST_HOMES = 12  # cores that share a stage which has no operand to follow
 
@@ -167,6 +169,7 @@ def _tall_shard(unfolded: Unfolded, block: int, tile: int, core_crossbars: int) 
 class Policy(enum.Enum):
     """Which core takes the next piece of a copy."""
 
+    SPREAD = "spread"  # as NEXT, but no core takes more than its even share: each piece of work has more memory and links
     NEXT = "next"  # the next core with room, in graph order: neighbours in the network are neighbours on the chip
     TIGHTEST = "tightest"  # the core with the least room that suffices, largest layers first: packs best
     LEAST_LOADED = "least loaded"  # where cores work on one instruction at a time, work counts more than room
@@ -181,9 +184,9 @@ def split_of(stage: Stage, copies: int) -> tuple[int, int]:
 class CorePool:
     """Free crossbars and load of every core, in snake order so that neighbours in the list are neighbours on the chip."""
 
-    def __init__(self, hardware: Hardware, policy: Policy) -> None:
-        """All cores empty."""
-        self._free = [hardware.core.crossbars] * (hardware.chips * hardware.chip.cores)
+    def __init__(self, hardware: Hardware, policy: Policy, most: int) -> None:
+        """All cores empty; at most `most` crossbars of each are used."""
+        self._free = [most] * (hardware.chips * hardware.chip.cores)
         self._load = [0.0] * len(self._free)
         self._policy = policy
         self._order = _snake(hardware)
@@ -204,7 +207,7 @@ class CorePool:
     def _use(self, core: int, size: int, load: float) -> int:
         self._free[core] -= size
         self._load[core] += load
-        if self._policy is Policy.NEXT and self._free[core] < size:
+        if self._policy in (Policy.NEXT, Policy.SPREAD) and self._free[core] < size:
             self._next = max(self._next, self._rank[core])
         return core
 
@@ -241,11 +244,21 @@ class Placer:
         """Takes the stages, per MATRIX stage its unfolding, its copies, and the work of one copy (any unit)."""
         self._flow, self._hardware, self._unfolded, self._copies, self._work = flow, hardware, unfolded, copies, load
         self._policy = policy
-        self._pool = CorePool(hardware, policy)
+        self._pool = CorePool(hardware, policy, self._most_per_core())
         self._placed: dict[str, tuple[tuple[Shard, ...], list[list[list[tuple[int, tuple[int, ...]]]]]]] = {}
         self.result = Placement()
         self._by_value: dict[str, Stage] = {}
         self._resident: Counter[int] = Counter()
+
+    def _most_per_core(self) -> int:
+        """Crossbars of a core that may be used."""
+        whole = self._hardware.core.crossbars
+        if self._policy is not Policy.SPREAD:
+            return whole
+        stages = {self._flow.graph.nodes[s.node].inputs[1]: s for s in self._flow.stages if s.kind is Kind.MATRIX}
+        total = sum(self._unfolded[s.index].crossbars * self._copies[s.index] for s in stages.values())
+        largest = max((max(shard.sizes) for s in stages.values() for shard in self._shards(s)), default=1)
+        return min(whole, max(largest, math.ceil(SPREAD_ROOM * total / self._hardware.total_cores)))
 
     def place(self) -> Placement | None:
         """The placement, or None if the copies do not fit core by core."""
@@ -268,7 +281,7 @@ class Placer:
 
     def _place_all_copies(self) -> bool:
         stages = [s for s in self._flow.stages if s.kind is Kind.MATRIX]
-        if self._policy is not Policy.NEXT:
+        if self._policy not in (Policy.NEXT, Policy.SPREAD):
             stages.sort(key=lambda s: -max(self._shards(s)[0].sizes))
         for stage in stages:
             key = self._flow.graph.nodes[stage.node].inputs[1]

@@ -200,8 +200,11 @@ def _image_values(graph: Graph) -> set[str]:
             marked.update(v for v in node.outputs if v)
             parent[find(node.inputs[0])] = find(node.outputs[0])
         elif node.op in ("Concat", "Split", "Slice", "Pad") or _keeps_shape(graph, node):
+            shape = graph.types[node.outputs[0]].shape
             for value in (*node.inputs, *node.outputs):
-                if value and value not in graph.constants and graph.types[value].rank == rank:
+                # A constant takes part only if it is a whole operand: it then streams beside the image.
+                whole = value not in graph.constants or graph.types[value].shape == shape
+                if value and whole and graph.types[value].rank == rank:
                     parent[find(value)] = find(node.outputs[0])
     roots = {find(v) for v in marked}
     return {v for v in graph.types if find(v) in roots and graph.types[v].rank >= 3}
@@ -407,7 +410,7 @@ class _StageMaker:
         if value in self.graph.constants:
             if not full and self.is_constant_vector(value, out):
                 return Input("", shape)
-            if full and self.graph.types[value].quant is not None:
+            if full and self.graph.types[value].quant is not None and (value in self.images) == (out in self.images):
                 self.streamed_constants.append(value)
                 return Input(value, target)
             return None

@@ -52,7 +52,7 @@ class Task:
 
 
 def fill(
-    tasks: Sequence[Sequence[Task]], server_of: Callable[[int], int], arrival: dict[str, Sequence[float]], delay: float, buffers: int
+    tasks: Sequence[Sequence[Task]], server_of: Callable[[int], int], arrival: dict[str, Sequence[float]], delay: float, buffers: Sequence[int]
 ) -> None:
     """Gives every task its start and end.
 
@@ -61,7 +61,7 @@ def fill(
         server_of: cluster to the server it shares with others (itself, or its core where cores work serially).
         arrival: values that come from outside: time of each row.
         delay: time from the end of a task until a reader elsewhere has its result.
-        buffers: tasks of a cluster that may be under way at once.
+        buffers: per cluster, tasks that may be under way at once.
     """
     parts: defaultdict[tuple[str, int], int] = defaultdict(int)
     for line in tasks:
@@ -84,7 +84,7 @@ def fill(
         if place[cluster] == len(tasks[cluster]):
             return
         task = tasks[cluster][place[cluster]]
-        before = place[cluster] - buffers
+        before = place[cluster] - buffers[cluster]
         ready[cluster] = tasks[cluster][before].end + EPSILON if before >= 0 else 0.0
         missing[cluster] = 0
         for value, first, last in task.needs:
