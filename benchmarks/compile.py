@@ -1,6 +1,6 @@
 """Seconds of quantising and compiling, seconds of simulating, and peak memory, each network in a process of its own.
 
-    python benchmarks/compile.py [resnet18 resnet50] [--hardware isaac] [--mode latency] [--effort 1] [--json]
+python benchmarks/compile.py [resnet18 resnet50] [--hardware isaac] [--mode latency] [--effort 1] [--json]
 """
 
 from __future__ import annotations

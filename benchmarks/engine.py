@@ -1,6 +1,6 @@
 """Speed of the fast engine: rows a second on a large synthetic program and on a network, and its ratio to the reference.
 
-    python benchmarks/engine.py [--rows 200000] [--network resnet18] [--hardware isaac] [--json]
+python benchmarks/engine.py [--rows 200000] [--network resnet18] [--hardware isaac] [--json]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How close programs come to the bounds that no mapping can beat: a Markdown table, 1.00 is the bound itself.
 
-    python benchmarks/quality.py tiny_cnn lenet resnet18 [--hardware isaac ...] [--mode latency throughput] [--effort 1] [--json]
+python benchmarks/quality.py tiny_cnn lenet resnet18 [--hardware isaac ...] [--mode latency throughput] [--effort 1] [--json]
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def changed(mnemonic: str, **fields: int) -> Program:
     ("mnemonic", "fields", "match"),
     [
         ("load", {"dst": 1 << 20}, r"core \d+ touches .* at address 1048576, beyond its local memory of 16384 bytes"),
-        ("load", {"src1": 1 << 20}, r"row \d+ touches bytes beyond region 'image' of \d+ bytes"),
+        ("load", {"src1": 1 << 20}, r"row \d+ touches bytes beyond region '.*' of \d+ bytes"),
         ("store", {"dst": 1 << 20}, r"row \d+ touches bytes beyond region '.*' of \d+ bytes"),
         ("receive", {"count": 1, "length": 1}, r"row \d+ receives 1 bytes, \d+ were sent"),
     ],

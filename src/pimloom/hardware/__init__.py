@@ -1,5 +1,11 @@
 """The vocabulary of processing-in-memory hardware as frozen, validated data, and the presets that come with it."""
 
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
 from pimloom.hardware.crossbar import Chip, Core, Crossbar, CrossbarHardware, Precision
 from pimloom.hardware.describe import describe
 from pimloom.hardware.load import (
@@ -13,6 +19,17 @@ from pimloom.hardware.load import (
     to_yaml,
 )
 from pimloom.hardware.parts import ChipLink, GlobalMemory, Issue, LocalMemory, Noc, VectorUnit
+
+
+class _Loader(ModuleType):
+    """This module can be called, because `pimloom.hardware(...)` is how users load a machine."""
+
+    def __call__(self, source: str | Path | Hardware, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Hardware:
+        """Loads a preset or a YAML file (see `load_hardware`); a machine that is loaded already is returned as it is."""
+        return source if isinstance(source, CrossbarHardware) else load_hardware(source, overrides)
+
+
+sys.modules[__name__].__class__ = _Loader
 
 __all__ = [
     "KINDS",

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import final
 
-
 MOST_ROW_CLASSES = 8  # beyond these, further classes of rows cost no more
 
 

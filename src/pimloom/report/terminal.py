@@ -38,7 +38,8 @@ def summary_table(result: Result, console: Console) -> None:
     if result.utilisation:
         blocks.append(_section("utilisation: busy share of the time per sample", _utilisation(result, bar_width, plain=plain)))
     if result.bounds:
-        blocks.append(_section("lower bounds: no run of this kind can be faster", _bounds(result, wide=console.width >= WIDE_COLUMNS)))
+        title = "lower bounds: compute holds for any mapping, the others for this program"
+        blocks.append(_section(title, _bounds(result, wide=console.width >= WIDE_COLUMNS)))
     shown = figures.slowest(result, SLOWEST_SHOWN)
     if shown:
         title = f"slowest layers: {len(shown)} of {len(result.nodes)}, by time from first to last activity"

@@ -53,7 +53,7 @@ class NodeResult:
 @final
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A time below which no run of this kind can stay.
+    """A lower bound: "compute" holds for any mapping of the network, the others for the program at hand.
 
     Attributes:
         name: what bounds.

@@ -130,7 +130,7 @@ def test_traffic_is_what_the_readers_need() -> None:
 
 def test_too_few_crossbars_are_said_in_numbers() -> None:
     hardware = load_hardware("toy", ["core.crossbars=1"])
-    advice = r"use at least \d+ chips \(--chips \d+\), fewer weight bits, or a larger machine"
+    advice = r"use (at least \d+ chips \(--chips \d+\)|more cores \(--set .*\d+ chips together), fewer weight bits, or a larger machine"
     with pytest.raises(CapacityError, match=rf"^crossbars: \d+ needed, 4 available on 'toy'; {advice}$") as caught:
         map_network(quantised("wide"), hardware)
     graph = quantised("wide")

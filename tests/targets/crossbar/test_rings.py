@@ -142,7 +142,7 @@ def test_timetable_keeps_needs_servers_and_buffers(serial: bool, buffers: int) -
         def server_of(cluster: int) -> int:
             return cluster % 2 if serial else cluster
 
-        fill(lines, server_of, {"v0": arrival}, delay, buffers)
+        fill(lines, server_of, {"v0": arrival}, delay, [buffers] * len(lines))
         ends: dict[tuple[str, int], float] = {}
         for task in (t for line in lines for t in line):
             assert task.makes is not None
@@ -169,4 +169,4 @@ def test_a_circle_of_needs_is_a_fault_of_ours() -> None:
         [Task(1, 0, 0, 1, (("a", 0, 0),), ("b", 0), 1.0, 0.0)],
     ]
     with pytest.raises(InternalError, match="the timetable placed 0 of 2 tasks"):
-        fill(lines, lambda c: c, {}, 1.0, 1)
+        fill(lines, lambda c: c, {}, 1.0, [1] * len(lines))

@@ -23,9 +23,7 @@ _ALL_FILLS = (0.88, 1.0, 0.75, 0.6, 0.5, 0.35, 0.25)  # holds FILLS: more effort
 EFFORT_FILLS = ((), (0.88, 0.6), _ALL_FILLS, _ALL_FILLS)
 SHRINK = 0.3  # what is left of the buffers of a core that is too full, at each try
 LEAST_SHARE = 0.005
-FILLS = ((), (0.88, 0.3), (1.0, 0.88, 0.7, 0.5, 0.35, 0.25, 0.15), (1.0, 0.88, 0.7, 0.5, 0.35, 0.25, 0.15))
-SHARES = (1.0, 0.3, 0.08)  # smaller tasks where local memories are tight
-FILLS = (0.88, 0.75, 0.5, 0.25, 0.0)
+FILLS = (0.88, 0.75, 0.5, 0.25, 0.0)  # shares of the crossbars tried in turn until the network fits
 
 
 @final

@@ -225,7 +225,8 @@ class Lowering:
         """Vectors per task: a whole row of the cluster, or what its share of the memory holds."""
         cluster = self.clusters[number]
         full = cluster.x_stop - cluster.x_start
-        width = max(1, int(full * min(self.row_share[core] for core in (cluster.core, *(c for c, _ in cluster.peers)) if core in self.row_share)))
+        cores = (cluster.core, *(core for core, _ in cluster.peers))
+        width = max(1, int(full * min(self.row_share[core] for core in cores if core in self.row_share)))
         # All copies take the same share of a task.
         copies = len(cluster.copies)
         if copies and self.share_of[number] >= 1.0:
@@ -803,7 +804,8 @@ class Lowering:
             return
         x_start, x_stop, c_start, c_stop = overlap
         item, columns = ring.item_bytes, cluster.c_stop - cluster.c_start
-        out = self.buffers[number][1][index % self.buffers_of[number]] + ((x_start - task.x_start) * columns + c_start - cluster.c_start) * item
+        out = self.buffers[number][1][index % self.buffers_of[number]]
+        out += ((x_start - task.x_start) * columns + c_start - cluster.c_start) * item
         land = ring.address + ring.offset(row, x_start) + (c_start + piece.dst - piece.src - ring.c_start) * item
         n, vectors = (c_stop - c_start) * item, x_stop - x_start
         source_step, target_step = columns * item, ring.vector_bytes

@@ -432,7 +432,10 @@ def _covers(clusters: list[Cluster], stage: Stage) -> bool:
 def capacity_error(needed: int, hardware: Hardware) -> CapacityError:
     """The network has more weights than the machine has crossbars."""
     chips = -(-needed // (hardware.total_crossbars // hardware.chips))
+    more = f"use at least {chips} chips (--chips {chips})"
+    if hardware.chip_link is None:
+        more = f"use more cores (--set chip.core_rows=...), as this machine has no chip_link to put {chips} chips together"
     return CapacityError(
         "crossbars", needed, hardware.total_crossbars, hardware.name,
-        f"use at least {chips} chips (--chips {chips}), fewer weight bits, or a larger machine",
+        f"{more}, fewer weight bits, or a larger machine",
     )  # fmt: skip

@@ -52,7 +52,8 @@ class Task:
 
 
 def fill(
-    tasks: Sequence[Sequence[Task]], server_of: Callable[[int], int], arrival: dict[str, Sequence[float]], delay: float, buffers: Sequence[int]
+    tasks: Sequence[Sequence[Task]], server_of: Callable[[int], int], arrival: dict[str, Sequence[float]], delay: float,
+    buffers: Sequence[int],
 ) -> None:
     """Gives every task its start and end.
 
