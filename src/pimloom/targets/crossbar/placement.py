@@ -23,6 +23,7 @@ from pimloom.targets.crossbar.unfold import Unfolded
 
 ROW_COST = 0.6  # cost of a further class of rows where windows reach over rows (chosen by benchmarks/quality.py on the zoo)
 SPREAD_ROOM = 1.1  # room above the even share, so that pieces of different size fit
+WINDOW_SHARE = 0.05  # of a local memory that one window of a stage on the vector unit may take
 MOST_CLUSTERS = 12  # stages that follow their operand to one core before others are used
 MOST_HOMES = 12  # cores that share a stage which has no operand to follow
 
@@ -189,6 +190,7 @@ class CorePool:
         self._free = [most] * (hardware.chips * hardware.chip.cores)
         self._load = [0.0] * len(self._free)
         self._policy = policy
+        self._guests: Counter[int] = Counter()
         self._order = _snake(hardware)
         self._rank = {core: i for i, core in enumerate(self._order)}
         self._next = 0
@@ -218,9 +220,11 @@ class CorePool:
             self._load[core] += load / len(cores)
         return cores
 
-    def add_load(self, core: int, load: float) -> None:
-        """Charges a core with work that takes no crossbars."""
-        self._load[core] += load
+    def emptiest(self, count: int) -> list[int]:
+        """The `count` cores that were given least work besides weights so far, each of which now has some."""
+        cores = sorted(self._order, key=lambda core: (self._guests[core], self._load[core]))[:count]
+        self._guests.update(cores)
+        return cores
 
 
 def _snake(hardware: Hardware) -> list[int]:
@@ -383,7 +387,25 @@ class Placer:
             return self._spread(stage)
         elif stage.whole_vectors or not _covers(made, stage):
             return self._spread(stage, [c.core for c in made])
-        return [c for c in made if c.x_start < c.x_stop and c.row_class[0] < stage.shape.rows]
+        return self._thinned([c for c in made if c.x_start < c.x_stop and c.row_class[0] < stage.shape.rows], stage)
+
+    def _thinned(self, clusters: list[Cluster], stage: Stage) -> list[Cluster]:
+        """Clusters whose windows take too much of a local memory, cut by channels; the further parts go to idle cores."""
+        if stage.kind not in (Kind.POOL, Kind.STENCIL, Kind.MEAN):
+            return clusters
+        window = stage.inputs[0].shape.width if stage.kind is Kind.MEAN else math.prod(stage.window.kernel)
+        item = self._flow.graph.types[stage.inputs[0].value].itemsize_bytes
+        most = max(1, int(WINDOW_SHARE * self._hardware.core.local_memory.size_bytes) // (window * item))
+        thin: list[Cluster] = []
+        for cluster in clusters:
+            count = -(-(cluster.c_stop - cluster.c_start) // most)
+            cuts = [cluster.c_start + (cluster.c_stop - cluster.c_start) * i // count for i in range(count + 1)]
+            cores = [cluster.core, *self._pool.emptiest(count - 1)]
+            thin += [
+                replace(cluster, core=core, c_start=low, c_stop=high)
+                for core, (low, high) in zip(cores, itertools.pairwise(cuts), strict=True)
+            ]
+        return thin
 
     def _spread(self, stage: Stage, cores: Sequence[int] = ()) -> list[Cluster]:
         """Rows dealt to the given cores, or to some with little load."""
