@@ -129,20 +129,25 @@ class Compiled:
             if found is not None:
                 return "onnxruntime", found, bounds
             if wanted == "onnxruntime":
-                raise VerificationError("onnxruntime is not installed; pip install 'pimloom[verify]', or compare with --reference graph")
+                raise VerificationError(
+                    "onnxruntime is not installed or does not run this network; pip install 'pimloom[verify]', or use --reference graph"
+                )
         return "graph", evaluate(self.source, real), bounds
 
 
 def _onnxruntime(graph: Graph, inputs: Inputs) -> dict[str, Array] | None:
-    """Outputs of the float network from ONNX Runtime; None where it is not installed."""
+    """Outputs of the float network from ONNX Runtime; None where it is not installed or refuses the network."""
     try:
         import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
     except ImportError:
         return None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs = session.run(list(graph.outputs), dict(inputs))
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString(), options, providers=["CPUExecutionProvider"])
+        outputs = session.run(list(graph.outputs), dict(inputs))
+    except Exception:  # ONNX Runtime raises types of its own without a common base; what it refuses, our own meaning checks
+        return None
     return dict(zip(graph.outputs, (np.asarray(o) for o in outputs), strict=True))
 
 
