@@ -11,8 +11,6 @@ _NS_STEPS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
 _PJ_STEPS = ((1e12, "J"), (1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ"), (1.0, "pJ"))
 _BYTE_STEPS = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
 
-NS_PER_S = 1e9
-
 
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
     for factor, unit in steps:

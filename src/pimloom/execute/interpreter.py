@@ -23,6 +23,7 @@ from pimloom.ir.quantised import make_step, norm_parameter
 from pimloom.ir.steps import LinearStep, LookupStep, MeanStep, NormStep, ProductStep, SoftmaxStep, SumStep
 from pimloom.program import INSTRUCTIONS, MASKED, OPCODES, Program
 from pimloom.program.rows import Array
+from pimloom.program.widths import sum_bytes
 
 Codes = dict[str, Array]
 
@@ -35,7 +36,6 @@ class Interpreter:
         """Prepares weights, steps and the order of rows."""
         self.program, self.graph = program, program.graph
         self._column = {name: program.rows[name].tolist() for name in program.rows.dtype.names or ()}
-        self._codes_in = {v: self.graph.types[v] for v in self.graph.types}
         self._matrices = self._exact_matrices()
         self._steps: dict[int, Any] = {}
         self._extras: dict[int, dict[int, Array]] = {}
@@ -241,14 +241,8 @@ class Interpreter:
     def _out_dtype(self, index: int) -> str:
         return self.graph.types[self.graph.nodes[index].outputs[0]].dtype
 
-    def _sum_dtype(self, row: int) -> Any:
-        c = self._column
-        unit = c["dst_step"][row] // max(c["length"][row], 1)
-        return np.int32 if unit == 4 else np.int64
-
     def _node_sum_dtype(self, index: int) -> Any:
-        types = [t for t in self.graph.input_types(self.graph.nodes[index])[:2] if t is not None]
-        return np.int32 if sum(8 * t.itemsize_bytes for t in types if t.quant is not None) <= 16 else np.int64
+        return np.int32 if sum_bytes(self.graph, self.graph.nodes[index]) == 4 else np.int64
 
     # Instructions ------------------------------------------------------------------------------------------
 

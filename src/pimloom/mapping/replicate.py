@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import final
 
-MOST_ROW_CLASSES = 8  # beyond these, further classes of rows cost no more
-
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -83,13 +81,7 @@ def grid(rows: int, width: int, copies: int, row_cost: float = 0.0) -> tuple[int
     class of rows beyond the first adds `row_cost` of the steps, up to `MOST_ROW_CLASSES`.
     """
     options = [(ry, rx) for ry in _useful(rows) if ry <= copies for rx in _useful(width) if ry * rx <= copies]
-
-    def cost(split: tuple[int, int]) -> tuple[float, int, int]:
-        ry, rx = split
-        steps = -(-rows // ry) * -(-width // rx)
-        return steps * (1.0 + row_cost * (min(ry, MOST_ROW_CLASSES) - 1)), ry, rx
-
-    return min(options, key=cost)
+    return min(options, key=lambda split: (cost_of(rows, width, *split, row_cost), *split))
 
 
 def _points(demand: Demand) -> tuple[tuple[int, int], ...]:

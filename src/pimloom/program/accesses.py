@@ -16,6 +16,7 @@ from pimloom.program.checking import Faults, marked
 from pimloom.program.isa import INSTRUCTIONS, OPCODES
 from pimloom.program.program import Program
 from pimloom.program.rows import MASKED, Array
+from pimloom.program.widths import sum_bytes
 
 OPERANDS: Final = ("dst", "src1", "src2")
 NOWHERE, LOCAL, REGION = 0, 1, 2
@@ -74,17 +75,11 @@ def _item_bytes(faults: Faults, operand: int) -> Array:
     program, rows = faults.program, faults.rows
     unit = faults.of_opcode(lambda code: place_and_unit(code, OPERANDS[operand])[1], np.int8)
     node = np.clip(rows["node"], -1, len(program.graph.nodes) - 1)
-    sums = np.array([_sum_bytes(program.graph, n) for n in program.graph.nodes] + [8], np.int64)[node]
+    sums = np.array([sum_bytes(program.graph, n) for n in program.graph.nodes] + [8], np.int64)[node]
     codes = np.array([_code_bytes(program, n)[operand] for n in program.graph.nodes] + [1], np.int64)[node]
     # A preset may work for another core and then names no node; it says itself how wide its sums are.
     sums = np.where(rows["opcode"] == OPCODES["preset"], np.where(rows["src2"] == 4, 4, 8), sums)
     return np.select([unit == SUMS, unit == CODES], [sums, codes], 1)
-
-
-def _sum_bytes(graph: Graph, node: Node) -> int:
-    """Bytes of a partial sum: 4 where 32 bits hold any sum of products, else 8."""
-    coded = [t for t in graph.input_types(node)[:2] if t is not None and t.quant is not None]
-    return 4 if sum(8 * t.itemsize_bytes for t in coded) <= 16 else 8
 
 
 def _code_bytes(program: Program, node: Node) -> tuple[int, int, int]:

@@ -89,7 +89,6 @@ class Matrix:
     Attributes:
         name: the constant they come from.
         codes: integer weights, int8 or int16 (wider where a zero point is taken off).
-        folds: matrix rows of each parallel slice; see `Groups.row_start`.
     """
 
     name: str

@@ -10,6 +10,7 @@ import numpy as np
 from pimloom.ir.ops import op_of
 from pimloom.program import INSTRUCTIONS, MASKED, CoreResources, CostContext, Costs, Program, fill_costs
 from pimloom.program.rows import Array
+from pimloom.program.widths import sum_bytes
 from pimloom.simulate.timing import Timing
 
 TRANSFER_QUEUE = 32  # transfers that a core's network interface keeps track of (assumed; PIM papers do not say)
@@ -66,7 +67,7 @@ def _context(program: Program, resources: CoreResources) -> CostContext:
         costs=Costs.empty(program.n_rows),
         gather_bytes=_per_pattern(program, lengths),
         gather_beats=_per_pattern(program, -(-lengths // width)),
-        sum_bytes=np.array([_sum_bytes(program, i) for i in range(len(graph.nodes))] + [4], np.int32),
+        sum_bytes=np.array([sum_bytes(graph, node) for node in graph.nodes] + [4], np.int32),
         code_bytes=np.array([_code_bytes(program, i) for i in range(len(graph.nodes))] + [(1, 1, 1)], np.int32),
         work=np.array([max(op_of(node).work, 1.0) for node in graph.nodes] + [1.0]),
     )
@@ -75,11 +76,6 @@ def _context(program: Program, resources: CoreResources) -> CostContext:
 def _per_pattern(program: Program, values: Array) -> Array:
     total = np.concatenate([[0], np.cumsum(values)])
     return total[program.pattern_ptr[1:]] - total[program.pattern_ptr[:-1]]
-
-
-def _sum_bytes(program: Program, index: int) -> int:
-    types = [t for t in program.graph.input_types(program.graph.nodes[index])[:2] if t is not None]
-    return 4 if sum(8 * t.itemsize_bytes for t in types if t.quant is not None) <= 16 else 8
 
 
 def _code_bytes(program: Program, index: int) -> tuple[int, int, int]:

@@ -41,7 +41,6 @@ class _Processor:
     detached: int = 0
     blocked_since: int | None = None  # no room
     held_by: _Instance | None = None  # in-order issue waits for this instance
-    last_issue: int = 0
 
 
 class _Machine:

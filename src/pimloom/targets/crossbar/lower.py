@@ -18,11 +18,12 @@ from typing import Any, final
 
 import numpy as np
 
-from pimloom.errors import CapacityError, InternalError
+from pimloom.errors import CapacityError
 from pimloom.hardware import Hardware
 from pimloom.ir.graph import Graph
 from pimloom.ir.ops import average_counts, full_attributes, op_of
 from pimloom.program import MASKED, OPCODES, ROW, Block, Groups, Matrix, Program, Region, ragged
+from pimloom.program.widths import sum_bytes
 from pimloom.targets.crossbar.placement import Cluster, Placement
 from pimloom.targets.crossbar.rings import INFINITY, Ring
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
@@ -119,7 +120,7 @@ class Lowering:
         self.cursor = [0] * hardware.total_cores
         self.blocks: list[Block] = []
         self.buffers: list[tuple[list[int], list[int], list[list[int]]]] = []
-        self.sum_bytes = [sum_bytes(self.graph, node) for node in range(len(self.graph.nodes))]
+        self.sum_bytes = [sum_bytes(self.graph, node) for node in self.graph.nodes]
 
     def plan(self) -> dict[int, int]:
         """Cuts, times and lays out everything; returns the cores whose memory is too small, with the bytes they need."""
@@ -784,7 +785,7 @@ class Lowering:
         assert task.makes is not None
         row = task.makes[1]
         for ring, piece in self.readers_of.get(stage.output, ()):
-            if ring.first_use[row] < 1e300:
+            if ring.first_use[row] < INFINITY:
                 self._emit_move(number, stage, index, task, ring, piece, row)
         if stage.output in self.in_memory:
             self._emit_store(number, stage, index, task, row)
@@ -1119,12 +1120,6 @@ def pool_counts(graph: Graph, stage: Stage, row: int) -> list[int]:
     return [int(n) for n in table[row % per_image % table.shape[0]]]
 
 
-def sum_bytes(graph: Graph, node_index: int) -> int:
-    """Bytes of a partial sum of a node: 4 where 32 bits hold any sum, else 8."""
-    types = [t for t in graph.input_types(graph.nodes[node_index])[:2] if t is not None]
-    return 4 if sum(8 * t.itemsize_bytes for t in types if t.quant is not None) <= 16 else 8
-
-
 def general_operations(graph: Graph, node_index: int) -> float:
     """Element operations of a node on a vector unit: multiply-accumulates, or its work per output element."""
     node = graph.nodes[node_index]
@@ -1133,5 +1128,3 @@ def general_operations(graph: Graph, node_index: int) -> float:
     macs = row.macs(full_attributes(node), graph.input_types(node), outputs)
     return float(max(macs, sum(t.size for t in outputs) * max(row.work, 1.0)))
 
-
-__all__ = ["InternalError", "Lowering", "Options"]

@@ -23,7 +23,6 @@ from typing import Any, final
 
 import numpy as np
 
-from pimloom.errors import InternalError
 from pimloom.ir.graph import Graph, Node
 from pimloom.ir.ops import Rule, full_attributes
 from pimloom.ir.quantised import rule_of
@@ -440,11 +439,3 @@ class _StageMaker:
         if any(v and v not in self.graph.constants for v in node.inputs[1:]):
             return None
         return self._stage(index, node, Kind.VECTOR, (Input(data, self.shapes[data]),), whole_vectors=True)
-
-
-def stage_of(flow: Dataflow, value: str) -> Stage:
-    """The stage that computes a value; InternalError if none does."""
-    for stage in flow.stages:
-        if stage.output == value or value in flow.graph.nodes[stage.node].outputs:
-            return stage
-    raise InternalError(f"no stage computes '{value}'")
