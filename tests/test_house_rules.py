@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import pimloom
-from pimloom.program import INSTRUCTIONS, OPCODES
+from pimloom.program import INSTRUCTIONS, MACHINES, OPCODES
 from pimloom.targets import TARGETS
 
 ROOT = Path(pimloom.__file__).parent
@@ -95,7 +95,7 @@ def test_modules_are_documented(path: Path) -> None:
 @pytest.mark.parametrize("row", INSTRUCTIONS, ids=lambda row: row.name)
 def test_instruction_rows_are_complete(row: object) -> None:
     assert OPCODES[row.name] == INSTRUCTIONS.index(row)  # pyright: ignore
-    assert row.meaning and row.unit and row.operands and callable(row.phases)  # pyright: ignore
+    assert row.meaning and row.unit and row.operands and any(row.name in machine.costs for machine in MACHINES.values())  # pyright: ignore
     assert set(row.operands) <= {"dst", "src1", "src2", "length", "count", "arg", "pattern"}  # pyright: ignore
     assert all(row.operands.values())  # pyright: ignore
 

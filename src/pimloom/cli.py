@@ -1123,7 +1123,7 @@ def hardware_list_command() -> None:
         for name in preset_names():
             machine = load_hardware(name)
             weights = format_count(machine.weights_capacity(machine.precision.weight_bits))
-            table.add_row(name, f"{machine.total_cores:,}", f"{machine.total_crossbars:,}", weights, f"{machine.clock_ghz:g} GHz",
+            table.add_row(name, f"{machine.processors:,}", f"{machine.arrays:,}", weights, f"{machine.clock_ghz:g} GHz",
                           machine.description)  # fmt: skip
         console.print(table)
 

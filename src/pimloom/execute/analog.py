@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
@@ -157,7 +157,7 @@ class AnalogArrays:
         Raises:
             UsageError: the machine has no analog arrays.
         """
-        machine: Any = program.hardware
+        machine = program.hardware
         if not isinstance(machine, CrossbarHardware):
             found = f"machine '{machine.name}' of kind '{machine.kind}'"
             raise UsageError(f"analog: {found} found, one of kind 'crossbar' expected; only crossbars compute with currents")

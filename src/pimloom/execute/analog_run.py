@@ -12,6 +12,7 @@ import numpy as np
 from pimloom.execute.analog import Analog, Converter, Load, converter
 from pimloom.execute.compare import real_values
 from pimloom.execute.interpreter import Interpreter
+from pimloom.program.crossbar import crossbar_of
 from pimloom.program.rows import Array
 
 Codes = Mapping[str, Array]
@@ -115,7 +116,7 @@ def run_analog(exact: Interpreter, analog: Analog, samples: Sequence[Codes]) -> 
     pairs = [(real_values(program.graph, exact.run(codes)), real_values(program.graph, noisy.run(codes))) for codes in samples]
     errors = tuple(output_error(v, *(np.stack([side[v] for side in sides]).astype(np.float64) for sides in zip(*pairs, strict=True)))
                    for v in program.graph.outputs)  # fmt: skip
-    return AnalogRun(analog, converter(program.hardware.crossbar, analog), tuple(a for _, a in pairs), errors, noisy.loads())
+    return AnalogRun(analog, converter(crossbar_of(program).crossbar, analog), tuple(a for _, a in pairs), errors, noisy.loads())
 
 
 __all__ = ["AnalogRun", "OutputError", "output_error", "run_analog"]

@@ -115,7 +115,7 @@ class Interpreter:
         return self._arrays.loads() if self._arrays is not None else ()
 
     def _start(self, inputs: Mapping[str, Array]) -> None:
-        size = self.program.hardware.core.local_memory.size_bytes
+        size = self.program.hardware.memory_bytes
         if not hasattr(self, "_local"):
             used = np.diff(self.program.stream_ptr) > 0
             self._local = [np.zeros(size if is_used else 0, np.uint8) for is_used in used]

@@ -10,14 +10,15 @@ from pimloom.hardware.crossbar import Chip, Core, Crossbar, CrossbarHardware, Pr
 from pimloom.hardware.describe import describe
 from pimloom.hardware.load import (
     KINDS,
-    Hardware,
     json_schema,
+    load_crossbar,
     load_hardware,
     parse_hardware,
     preset_names,
     preset_text,
     to_yaml,
 )
+from pimloom.hardware.machine import Hardware
 from pimloom.hardware.parts import ChipLink, GlobalMemory, Issue, LocalMemory, Noc, VectorUnit
 
 
@@ -26,7 +27,7 @@ class _Loader(ModuleType):
 
     def __call__(self, source: str | Path | Hardware, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Hardware:
         """Loads a preset or a YAML file (see `load_hardware`); a machine that is loaded already is returned as it is."""
-        return source if isinstance(source, CrossbarHardware) else load_hardware(source, overrides)
+        return load_hardware(source, overrides) if isinstance(source, str | Path) else source
 
 
 sys.modules[__name__].__class__ = _Loader
@@ -47,6 +48,7 @@ __all__ = [
     "VectorUnit",
     "describe",
     "json_schema",
+    "load_crossbar",
     "load_hardware",
     "parse_hardware",
     "preset_names",

@@ -306,6 +306,52 @@ class CrossbarHardware:
         """Crossbars of all cores of all chips."""
         return self.total_cores * self.core.crossbars
 
+    # As every machine says it (see `Hardware`).
+
+    @property
+    def processors(self) -> int:
+        """One instruction stream per core."""
+        return self.total_cores
+
+    @property
+    def processor_grid(self) -> tuple[int, int]:
+        """Rows and columns of cores of one chip."""
+        return self.chip.core_rows, self.chip.core_cols
+
+    @property
+    def memory_bytes(self) -> int:
+        """Local memory of one core."""
+        return self.core.local_memory.size_bytes
+
+    @property
+    def global_memory_bytes(self) -> int:
+        """Global memory of one chip."""
+        return self.global_memory.size_bytes
+
+    @property
+    def arrays(self) -> int:
+        """Crossbars of all chips."""
+        return self.total_crossbars
+
+    @property
+    def arrays_per_processor(self) -> int:
+        """Crossbars of one core."""
+        return self.core.crossbars
+
+    @property
+    def are_arrays_rewritten(self) -> bool:
+        """Cells are written before the first input, and then never again."""
+        return False
+
+    @property
+    def array_rows(self) -> int:
+        """Rows of one crossbar."""
+        return self.crossbar.rows
+
+    def array_weights_per_row(self, weight_bits: int) -> int:
+        """Weights in one row of a crossbar."""
+        return self.crossbar.logical_cols(weight_bits)
+
     @property
     def core_static_mw(self) -> float:
         """Power at rest of one core: its memory, vector unit, control, crossbars and router."""

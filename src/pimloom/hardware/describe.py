@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pimloom.hardware.load import Hardware
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pimloom.hardware.crossbar import CrossbarHardware
+from pimloom.hardware.machine import Hardware
 from pimloom.hardware.parts import GlobalMemory, LocalMemory
 from pimloom.units import cycles_to_ns, format_bytes, format_count, format_ns, format_pj
 
@@ -16,7 +20,7 @@ def describe(hardware: Hardware) -> str:
     Returns:
         Lines `label  text`; bandwidths in GB/s (10^9 bytes), rates at the machine's default precision.
     """
-    rows = [*_structure(hardware), *_compute(hardware), *_traffic(hardware), ("power at rest", _power(hardware))]
+    rows = DESCRIPTIONS[hardware.kind](hardware)
     title = f"{hardware.name}: {hardware.description}" if hardware.description else hardware.name
     width = max(len(label) for label, _ in rows)
     lines = [title, *(f"  {label:<{width}}  {text}" for label, text in rows)]
@@ -25,7 +29,11 @@ def describe(hardware: Hardware) -> str:
     return "\n".join(lines)
 
 
-def _structure(hw: Hardware) -> list[tuple[str, str]]:
+def _crossbar(hw: CrossbarHardware) -> list[tuple[str, str]]:
+    return [*_structure(hw), *_compute(hw), *_traffic(hw), ("power at rest", _power(hw))]
+
+
+def _structure(hw: CrossbarHardware) -> list[tuple[str, str]]:
     chip, xbar = hw.chip, hw.crossbar
     array = f"{xbar.rows} x {xbar.cols}, {xbar.cell_bits}-bit cells, {xbar.signed} weights"
     grid = f"{_n(hw.chips, 'chip')} of {chip.cores} on a grid of {chip.core_rows} x {chip.core_cols}"
@@ -37,7 +45,7 @@ def _structure(hw: Hardware) -> list[tuple[str, str]]:
     ]
 
 
-def _compute(hw: Hardware) -> list[tuple[str, str]]:
+def _compute(hw: CrossbarHardware) -> list[tuple[str, str]]:
     weights, inputs = hw.precision.weight_bits, hw.precision.activation_bits
     xbar, vector = hw.crossbar, hw.core.vector_unit
     latency, interval = xbar.mvm_cycles(inputs), xbar.mvm_interval_cycles(inputs)
@@ -53,13 +61,13 @@ def _compute(hw: Hardware) -> list[tuple[str, str]]:
     ]
 
 
-def _capacity(hw: Hardware) -> str:
+def _capacity(hw: CrossbarHardware) -> str:
     bits = hw.precision.weight_bits
     capacity = hw.weights_capacity(bits)
     return f"{format_count(capacity)} weights ({format_bytes(capacity * bits / 8)})"
 
 
-def _traffic(hw: Hardware) -> list[tuple[str, str]]:
+def _traffic(hw: CrossbarHardware) -> list[tuple[str, str]]:
     noc = hw.noc
     link = noc.flit_bytes / noc.flit_cycles
     return [
@@ -70,21 +78,21 @@ def _traffic(hw: Hardware) -> list[tuple[str, str]]:
     ]
 
 
-def _power(hw: Hardware) -> str:
+def _power(hw: CrossbarHardware) -> str:
     active = hw.peak_crossbar_mw(hw.precision.activation_bits)
     return f"{_watts(hw.static_mw_total)}; {_watts(active)} more with all crossbars busy"
 
 
-def _memory(hw: Hardware, memory: LocalMemory | GlobalMemory, owner: str) -> str:
+def _memory(hw: CrossbarHardware, memory: LocalMemory | GlobalMemory, owner: str) -> str:
     rates = f"read {_rate(hw, memory.read_bytes_per_cycle)}, write {_rate(hw, memory.write_bytes_per_cycle)}"
     return f"{format_bytes(memory.size_bytes)} per {owner}, {_n(memory.ports, 'port')}, {rates}"
 
 
-def _rate(hw: Hardware, bytes_per_cycle: float) -> str:
+def _rate(hw: CrossbarHardware, bytes_per_cycle: float) -> str:
     return f"{bytes_per_cycle * hw.clock_ghz:.4g} GB/s"
 
 
-def _time(hw: Hardware, cycles: int) -> str:
+def _time(hw: CrossbarHardware, cycles: int) -> str:
     return format_ns(cycles_to_ns(cycles, hw.clock_ghz))
 
 
@@ -94,3 +102,7 @@ def _watts(power_mw: float) -> str:
 
 def _n(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+DESCRIPTIONS: Final[Mapping[str, Callable[[Any], list[tuple[str, str]]]]] = {"crossbar": _crossbar}
+"""Kind of machine -> what is said of it, as (label, text)."""

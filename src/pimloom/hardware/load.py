@@ -12,21 +12,19 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 from pydantic import TypeAdapter, ValidationError
 
 from pimloom.errors import HardwareError
 from pimloom.hardware.crossbar import CrossbarHardware
 from pimloom.hardware.document import parse_mapping, parse_scalar, print_mapping, read_mapping
+from pimloom.hardware.machine import Hardware
 from pimloom.hardware.quantity import nearest, shorten, show
 from pimloom.hardware.record import sentences
 
-Hardware = CrossbarHardware
-"""Any machine. Another kind of machine is another record in `KINDS` and joins this type as a union."""
-
-KINDS: Final[Mapping[str, type[Hardware]]] = {"crossbar": CrossbarHardware}
-"""`kind` of a hardware file -> the record that it fills."""
+KINDS: Final[Mapping[str, type[Any]]] = {"crossbar": CrossbarHardware}
+"""`kind` of a hardware file -> the record that it fills, which conforms to `Hardware`."""
 
 MOST_ANCESTORS: Final = 8
 
@@ -49,10 +47,11 @@ class _Draft:
     values: dict[str, Any]
 
 
-def preset_names() -> tuple[str, ...]:
-    """Names of the machines that come with pimloom, sorted."""
+def preset_names(kind: str = "") -> tuple[str, ...]:
+    """Names of the machines that come with pimloom, or of those of one kind, sorted."""
     files = resources.files("pimloom.hardware").joinpath("presets").iterdir()
-    return tuple(sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml")))
+    names = sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+    return tuple(name for name in names if not kind or load_hardware(name).kind == kind)
 
 
 def preset_text(name: str) -> str:
@@ -94,7 +93,7 @@ def parse_hardware(text: str, place: str = "hardware text") -> Hardware:
 
 def to_yaml(hardware: Hardware) -> str:
     """Prints every value of a machine as a hardware file, so that `parse_hardware(to_yaml(h)) == h`."""
-    return print_mapping({key: value for key, value in dataclasses.asdict(hardware).items() if value is not None})
+    return print_mapping({key: value for key, value in dataclasses.asdict(cast(Any, hardware)).items() if value is not None})
 
 
 def json_schema() -> dict[str, Any]:
@@ -102,15 +101,27 @@ def json_schema() -> dict[str, Any]:
 
     It tells wrong keys and values. Missing keys are told only by `load_hardware`, which knows what is inherited.
     """
-    schema = TypeAdapter(Hardware).json_schema()
-    for part in schema["$defs"].values():
+    parts: dict[str, Any] = {}
+    kinds: list[dict[str, Any]] = []
+    for record in KINDS.values():
+        schema = TypeAdapter(record).json_schema()
+        parts |= schema.pop("$defs", {})
+        inherits = {"type": "string", "description": "a preset or a file whose values hold where none is given"}
+        schema["properties"] = {"inherits": inherits, **schema["properties"]}
+        required = [key for key in schema.pop("required") if key != "name"]
+        kinds.append({**schema, "anyOf": [{"required": ["inherits"]}, {"required": required}]})
+    for part in parts.values():
         part.pop("required", None)
-    schema["$defs"]["Chip"]["properties"]["cores"].pop("default")  # stands for "all positions"; never written in a file
-    inherits = {"type": "string", "description": "a preset or a file whose values hold where none is given"}
-    schema["properties"] = {"inherits": inherits, **schema["properties"]}
-    required = [key for key in schema.pop("required") if key != "name"]
-    schema["anyOf"] = [{"required": ["inherits"]}, {"required": required}]
-    return schema
+    parts["Chip"]["properties"]["cores"].pop("default")  # stands for "all positions"; never written in a file
+    return {"$defs": parts, **(kinds[0] if len(kinds) == 1 else {"anyOf": kinds})}
+
+
+def load_crossbar(source: str | Path, overrides: Overrides = ()) -> CrossbarHardware:
+    """As `load_hardware`, for a machine that must be of kind `crossbar`. Raises HardwareError where it is not."""
+    machine = load_hardware(source, overrides)
+    if not isinstance(machine, CrossbarHardware):
+        raise HardwareError(f"hardware '{machine.name}': kind: {machine.kind} found, crossbar expected; choose another machine")
+    return machine
 
 
 def _draft(source: str | Path, ancestors: tuple[str, ...]) -> _Draft:

@@ -16,7 +16,7 @@ from pimloom.program.checking import Faults, marked
 from pimloom.program.isa import INSTRUCTIONS, OPCODES
 from pimloom.program.program import Program
 from pimloom.program.rows import MASKED, Array
-from pimloom.program.widths import sum_bytes
+from pimloom.program.widths import code_bytes, sum_bytes
 
 OPERANDS: Final = ("dst", "src1", "src2")
 NOWHERE, LOCAL, REGION = 0, 1, 2
@@ -77,22 +77,11 @@ def _item_bytes(faults: Faults, operand: int) -> Array:
     unit = faults.of_opcode(lambda code: place_and_unit(code, OPERANDS[operand])[1], np.int8)
     node = np.clip(rows["node"], -1, len(program.graph.nodes) - 1)
     sums = np.array([sum_bytes(program.graph, n) for n in program.graph.nodes] + [8], np.int64)[node]
-    codes = np.array([_code_bytes(program, n)[operand] for n in program.graph.nodes] + [1], np.int64)[node]
+    held = frozenset(region.value for region in program.regions)
+    codes = np.array([code_bytes(program.graph, n, held)[operand] for n in program.graph.nodes] + [1], np.int64)[node]
     # A preset may work for another core and then names no node; it says itself how wide its sums are.
     sums = np.where(rows["opcode"] == OPCODES["preset"], np.where(rows["src2"] == 4, 4, 8), sums)
     return np.select([unit == SUMS, unit == CODES], [sums, codes], 1)
-
-
-def _code_bytes(program: Program, node: Node) -> tuple[int, int, int]:
-    """Bytes of a code of the output, and of the first and second operand that is not built into the instruction."""
-    graph, held = program.graph, {region.value for region in program.regions}
-    streamed = [
-        graph.types[v].itemsize_bytes
-        for i, v in enumerate(node.inputs)
-        if v and (v not in graph.constants or (i > 0 and v in held))
-    ]
-    first, second, *_ = [*streamed, 1, 1]
-    return output_type(graph, node).itemsize_bytes, first, second
 
 
 def output_type(graph: Graph, node: Node) -> TensorType:
@@ -173,7 +162,7 @@ def _check_windows(faults: Faults, at: Array, item: Array) -> None:
 def _check_local(faults: Faults, field: str, at: Array, low: Array, high: Array) -> None:
     """Accesses lie inside the local memory, and inside one block of the core's memory map."""
     program, rows = faults.program, faults.rows
-    size = program.hardware.core.local_memory.size_bytes
+    size = program.hardware.memory_bytes
     is_outside = (low[at] < 0) | (high[at] > size)
     faults.add_rows(
         marked(rows.size, at[is_outside]),

@@ -15,6 +15,7 @@ import numpy as np
 
 from pimloom.program.checking import Faults, marked
 from pimloom.program.isa import INSTRUCTIONS, RECEIVE, SEND
+from pimloom.program.machines import MACHINES
 from pimloom.program.program import Program
 from pimloom.program.rows import Array
 
@@ -138,7 +139,7 @@ class Order:
         source, target = program.dep_row[is_now].astype(np.int64), target[is_now]
         receives = np.flatnonzero(self._kind == RECEIVE)
         sends = program.partner[receives].astype(np.int64)
-        if program.hardware.core.issue.window == 1:
+        if MACHINES[program.hardware.kind].rules(program.hardware).window == 1:
             source, target = self._with_meetings(source, target, sends, receives)
         return np.concatenate([source, sends]), np.concatenate([target, receives])
 

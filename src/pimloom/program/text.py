@@ -160,7 +160,7 @@ class _Printer:
             f"mode {_quoted(p.mode)}",
             f"samples {p.samples}",
             f"graph {_quoted(p.graph.name)}: {len(p.graph.nodes)} nodes",
-            f"hardware {_quoted(p.hardware.name)}: {p.hardware.total_cores} cores",
+            f"hardware {_quoted(p.hardware.name)}: {p.hardware.processors} cores",
             f"size: {p.n_rows} rows",
         ]
         if not self.is_whole:
@@ -172,7 +172,7 @@ class _Printer:
         return lines + [f"note {_quoted(name)} = {json.dumps(value)}" for name, value in notes.items()]
 
     def _regions(self) -> list[str]:
-        size = self.program.hardware.global_memory.size_bytes
+        size = self.program.hardware.global_memory_bytes
         used = sum(r.size_bytes for r in self.program.regions)
         lines = [f"# global memory: {format_bytes(used)} in regions, {format_bytes(size)} on each chip"]
         for i, r in enumerate(self.program.regions):
@@ -189,7 +189,7 @@ class _Printer:
         for i, block in enumerate(self.program.blocks):
             if block.processor in by_core:
                 by_core[block.processor].append((i, block))
-        size = format_bytes(self.program.hardware.core.local_memory.size_bytes)
+        size = format_bytes(self.program.hardware.memory_bytes)
         for core, held in by_core.items():
             if held:
                 used = format_bytes(sum(b.size_bytes for _, b in held))
@@ -419,9 +419,9 @@ class _Parser:
 
     def _hardware(self, word: str, name: str, cores: str) -> None:
         self._entry(word, name)
-        if (self._text(name), self._number(cores)) != (self.hardware.name, self.hardware.total_cores):
+        if (self._text(name), self._number(cores)) != (self.hardware.name, self.hardware.processors):
             self._fail(
-                f"'{self.hardware.name}' of {self.hardware.total_cores} cores",
+                f"'{self.hardware.name}' of {self.hardware.processors} cores",
                 "; give the machine that the program was made for",
             )
 
@@ -481,8 +481,8 @@ class _Parser:
     def _core(self, _: str, number: str, rows: str) -> None:
         self._close_stream()
         core = self._number(number)
-        if not self.core < core < self.hardware.total_cores:
-            self._fail(f"a core after {self.core} and below {self.hardware.total_cores}", found=f"core {core}")
+        if not self.core < core < self.hardware.processors:
+            self._fail(f"a core after {self.core} and below {self.hardware.processors}", found=f"core {core}")
         self.core = core
         self.streams[core] = (self.line, len(self.rows), self._number(rows))
 
@@ -569,7 +569,7 @@ class _Parser:
 
     def _assembled(self) -> Program:
         rows = np.array(self.rows, ROW) if self.rows else np.zeros(0, ROW)
-        stream_ptr = np.searchsorted(rows["processor"], np.arange(self.hardware.total_cores + 1)).astype(np.int64)
+        stream_ptr = np.searchsorted(rows["processor"], np.arange(self.hardware.processors + 1)).astype(np.int64)
         dep_ptr, dep_row = ragged(_part(self.deps, 0))
         pattern_ptr, pattern_offset = ragged(_part(self.patterns, 0))
         columns = np.array(self.groups, np.int32).reshape(-1, 7).T

@@ -71,7 +71,7 @@ def verify_program(program: Program) -> None:
 def _check_tables(faults: Faults) -> None:
     """Lengths and pointers: every table can be indexed as its docstring says."""
     program, groups = faults.program, faults.program.groups
-    cores, n, segments = program.hardware.total_cores, program.n_rows, program.pattern_offset.size
+    cores, n, segments = program.hardware.processors, program.n_rows, program.pattern_offset.size
     sizes = {
         "stream_ptr": cores + 1,
         "partner": n,
@@ -125,17 +125,17 @@ def _check_groups(faults: Faults) -> None:
     for g in range(len(groups)):
         core, index, arrays = int(groups.processor[g]), int(groups.matrix[g]), int(groups.crossbars[g])
         used[core] += max(arrays, 0)
-        if not 0 <= core < machine.total_cores:
-            faults.add(f"group {g}: core {core} found, one of 0 to {machine.total_cores - 1} expected")
+        if not 0 <= core < machine.processors:
+            faults.add(f"group {g}: core {core} found, one of 0 to {machine.processors - 1} expected")
         if arrays < 1:
             faults.add(f"group {g} on core {core}: {arrays} crossbars found, at least 1 expected")
         if not 0 <= index < len(program.matrices):
             faults.add(f"group {g} on core {core}: matrix {index} found, one of {len(program.matrices)} expected")
         elif program.matrices[index].codes.ndim == 2 and program.matrices[index].name in program.graph.types:
             _check_group_shape(faults, g, program.matrices[index])
-    most = machine.core.crossbars
+    most = machine.arrays_per_processor
     for core, arrays in used.items():
-        if arrays > most:
+        if arrays > most and not machine.are_arrays_rewritten:
             faults.add(
                 f"core {core}: {arrays} crossbars in its groups found, at most {most} expected on '{machine.name}'"
             )
@@ -143,7 +143,7 @@ def _check_groups(faults: Faults) -> None:
 
 def _check_group_shape(faults: Faults, g: int, matrix: Matrix) -> None:
     """A group's part lies inside its matrix and fits into its arrays."""
-    groups, crossbar = faults.program.groups, faults.program.hardware.crossbar
+    groups, machine = faults.program.groups, faults.program.hardware
     where, sizes = f"group {g} on core {groups.processor[g]}", list[int]()
     for name, size in zip(("row", "column"), matrix.codes.shape, strict=True):
         start, stop = int(getattr(groups, f"{name}_start")[g]), int(getattr(groups, f"{name}_stop")[g])
@@ -152,9 +152,9 @@ def _check_group_shape(faults: Faults, g: int, matrix: Matrix) -> None:
             faults.add(
                 f"{where}: {name}s {start} to {stop} found, a range of the {size} of matrix '{matrix.name}' expected"
             )
-    width = int(groups.crossbars[g]) * crossbar.logical_cols(_weight_bits(faults.program.graph.types[matrix.name]))
-    if sizes[0] > crossbar.rows or sizes[1] > width:
-        most = f"at most {crossbar.rows} x {width} in {groups.crossbars[g]} crossbars"
+    width = int(groups.crossbars[g]) * machine.array_weights_per_row(_weight_bits(faults.program.graph.types[matrix.name]))
+    if sizes[0] > machine.array_rows or sizes[1] > width:
+        most = f"at most {machine.array_rows} x {width} in {groups.crossbars[g]} crossbars"
         faults.add(f"{where}: {sizes[0]} rows x {sizes[1]} columns found, {most} expected")
 
 
@@ -183,7 +183,7 @@ def _check_regions(faults: Faults) -> None:
         copies = 1 if region.value in program.graph.constants else program.samples
         pieces[region.chip].append((region.address, region.address + region.size_bytes * copies, where))
     for chip, held in pieces.items():
-        _check_disjoint(faults, held, machine.global_memory.size_bytes, f"the global memory of chip {chip}")
+        _check_disjoint(faults, held, machine.global_memory_bytes, f"the global memory of chip {chip}")
 
 
 def _region_faults(graph: Graph, region: Region) -> Iterator[str]:
@@ -204,8 +204,8 @@ def _check_blocks(faults: Faults) -> None:
     pieces: dict[int, list[tuple[int, int, str]]] = defaultdict(list)
     for index, block in enumerate(program.blocks):
         where = f"block {index} '{block.label}' on core {block.processor}"
-        if not 0 <= block.processor < machine.total_cores:
-            faults.add(f"{where}: core {block.processor} found, one of 0 to {machine.total_cores - 1} expected")
+        if not 0 <= block.processor < machine.processors:
+            faults.add(f"{where}: core {block.processor} found, one of 0 to {machine.processors - 1} expected")
         if block.size_bytes < 0:
             faults.add(f"{where}: {block.size_bytes} bytes found, 0 or more expected")
         if block.fill is not None and not _holds(block.dtype, block.fill):
@@ -214,7 +214,7 @@ def _check_blocks(faults: Faults) -> None:
             )
         pieces[block.processor].append((block.address, block.address + block.size_bytes, where))
     for core, held in pieces.items():
-        _check_disjoint(faults, held, machine.core.local_memory.size_bytes, f"the local memory of core {core}")
+        _check_disjoint(faults, held, machine.memory_bytes, f"the local memory of core {core}")
 
 
 def _holds(dtype: str, code: int) -> bool:

@@ -7,10 +7,17 @@ import numpy as np
 from pimloom.errors import InternalError
 from pimloom.kernels import edges, paths
 from pimloom.kernels.engine import SEND
-from pimloom.program import COMPONENTS, OPCODES, Program
+from pimloom.program import Program
 from pimloom.program.rows import Array
 from pimloom.result import Bound
 from pimloom.simulate.costs import CostedProgram
+
+SHARED_COMPONENTS = (
+    ("global memory", "bytes through the ports of the global memory, evenly spread"),
+    ("network", "flits over the links, evenly spread over all links"),
+    ("off-chip link", "bytes over the link to the memory outside the chip"),
+)
+"""Components that all processors share, and what their bound counts."""
 
 
 def row_cycles(costed: CostedProgram) -> Array:
@@ -36,10 +43,11 @@ def dependency_cycles(program: Program, costed: CostedProgram) -> int:
     sources, targets = t.dep_row[same].astype(np.int64), targets[same]
     delays = duration[sources]
     sends = np.flatnonzero(t.kind == SEND)
-    mvm = np.flatnonzero(program.rows["opcode"] == OPCODES["mvm"])
-    order = mvm[np.lexsort((mvm, t.stage[mvm], program.rows["arg"][mvm]))]  # as one sample passes them
-    follows = program.rows["arg"][order[1:]] == program.rows["arg"][order[:-1]]
-    held = t.reps[order[:-1]].astype(np.int64) * t.phase_hold[order[:-1], 1]
+    array, hold = _arrays_held(costed)
+    rows = np.flatnonzero(array >= 0)
+    order = rows[np.lexsort((rows, t.stage[rows], array[rows]))]  # as one sample passes them
+    follows = array[order[1:]] == array[order[:-1]]
+    held = t.reps[order[:-1]].astype(np.int64) * hold[order[:-1]]
     sources = np.concatenate([sources, sends, order[:-1][follows]])
     targets = np.concatenate([targets, t.partner[sends], order[1:][follows]])
     delays = np.concatenate([delays, duration[sends], held[follows]])
@@ -55,6 +63,20 @@ def dependency_cycles(program: Program, costed: CostedProgram) -> int:
     return int(finish.max(initial=0))
 
 
+def _arrays_held(costed: CostedProgram) -> tuple[Array, Array]:
+    """int64[n] each: the array (or array group) that a row holds, -1 for none, and for how long."""
+    t, resources = costed.timing, costed.resources
+    array, hold = np.full(t.n_rows, -1, np.int64), np.zeros(t.n_rows, np.int64)
+    if resources.arrays not in resources.components:
+        return array, hold
+    is_array = resources.at(resources.arrays)
+    for phase in range(t.phase_res.shape[1]):
+        res = t.phase_res[:, phase]
+        at = np.flatnonzero((t.n_phases > phase) & (res >= 0) & is_array[np.maximum(res, 0)])
+        array[at], hold[at] = res[at], t.phase_hold[at, phase]
+    return array, hold
+
+
 def bounds(program: Program, costed: CostedProgram, busy: Array) -> tuple[Bound, ...]:
     """All bounds of a program.
 
@@ -63,21 +85,20 @@ def bounds(program: Program, costed: CostedProgram, busy: Array) -> tuple[Bound,
         costed: its costs.
         busy: float64[R], busy cycles of each resource per sample.
     """
+    resources = costed.resources
     found = [
-        Bound("dependency", "latency", float(dependency_cycles(program, costed)),
+        Bound("dependency", "latency", dependency_cycles(program, costed) / costed.ticks_per_cycle,
               "critical path of one sample if only the arrays could be busy"),
     ]  # fmt: skip
     compute = program.notes.get("compute_bound_cycles")
     if compute:
         found.append(Bound("compute", "throughput", float(compute),
                            "slowest layer at the best replication that the crossbars of the machine allow"))  # fmt: skip
-    for component, sentence in (
-        ("global memory", "bytes through the ports of the global memory, evenly spread"),
-        ("network", "flits over the links, evenly spread over all links"),
-    ):
-        at = costed.resources.component == COMPONENTS.index(component)
-        found.append(Bound(component, "throughput", float(busy[at].sum() / max(int(at.sum()), 1)), sentence))
+    for component, sentence in SHARED_COMPONENTS:
+        if component in resources.components:
+            at = resources.at(component)
+            found.append(Bound(component, "throughput", float(busy[at].sum() / max(int(at.sum()), 1)), sentence))
     busiest = int(np.argmax(busy)) if busy.size else 0
-    name = COMPONENTS[int(costed.resources.component[busiest])] if busy.size else "none"
+    name = resources.components[int(resources.component[busiest])] if busy.size else "none"
     found.append(Bound(f"busiest resource ({name})", "throughput", float(busy.max(initial=0.0)), "what this mapping asks of one resource"))
     return tuple(found)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pimloom.ir.ops import full_attributes, op_of
-from pimloom.program import COMPONENTS, INSTRUCTIONS, Program
+from pimloom.program import INSTRUCTIONS, Program
 from pimloom.program.rows import Array
 from pimloom.result import NodeResult, Result, Trace
 from pimloom.result.result import MAX_TRACED_ROWS
@@ -35,14 +35,14 @@ def simulate(program: Program, run: Callable[..., Times] = engine.run, *, trace:
     begun = time.perf_counter()
     times = run(costed.timing, describe_row(program)) if run is engine.run else run(costed.timing)
     seconds = time.perf_counter() - begun
-    return replace(summarise(program, costed, times, trace=trace), simulate_s=seconds)
+    return replace(summarise(program, costed, times.in_cycles(costed.ticks_per_cycle), trace=trace), simulate_s=seconds)
 
 
 def cycles(program: Program) -> tuple[int, float]:
     """Latency of the first sample and steady-state period, without the rest: the cost function of searches."""
     costed = cost(program)
-    times = engine.run(costed.timing)
-    return int(times.done[:, 0].max(initial=0)), _period(costed.timing, times, resource_busy(costed.timing))
+    times = engine.run(costed.timing).in_cycles(costed.ticks_per_cycle)
+    return int(times.done[:, 0].max(initial=0)), _period(costed.timing, times, resource_busy(costed.timing) / costed.ticks_per_cycle)
 
 
 def describe_row(program: Program) -> Callable[[int], str]:
@@ -75,41 +75,44 @@ def _period(timing: Timing, times: Times, busy: Array) -> float:
 
 
 def summarise(program: Program, costed: CostedProgram, times: Times, *, trace: bool) -> Result:
-    """Everything but the seconds."""
-    machine, t = program.hardware, costed.timing
+    """Everything but the seconds; `times` in cycles."""
+    machine, t, resources = program.hardware, costed.timing, costed.resources
     ends = times.done.max(axis=0, initial=0)
-    busy = resource_busy(t)
+    busy = resource_busy(t) / costed.ticks_per_cycle
     latency, period = int(ends[0]) if ends.size else 0, _period(t, times, busy)
     span = period if program.mode == "throughput" and program.samples > 1 else float(latency)
     energy = {name: float(values.sum()) for name, values in costed.costs.energy_pj.items()}
     energy["static"] = machine.static_mw_total * span / machine.clock_ghz
-    component = costed.resources.component
-    totals = {name: float(busy[component == i].sum()) for i, name in enumerate(COMPONENTS)}
-    counts = {name: int((component == i).sum()) for i, name in enumerate(COMPONENTS)}
-    counts["crossbars"] = machine.total_crossbars
-    weight = np.ones(busy.size)
-    weight[costed.resources.group] = program.groups.crossbars
-    totals["crossbars"] = float((busy * weight)[component == COMPONENTS.index("crossbars")].sum())
-    links = busy[component == COMPONENTS.index("network")]
+    weighted = busy * resources.weight
+    totals = {name: float(weighted[resources.at(name)].sum()) for name in resources.components}
+    counts = resources.units
+    links = busy[resources.at("network")] if "network" in resources.components else busy[:0]
+    grid_rows, grid_cols = machine.processor_grid
     return Result(
         model=program.name, hardware=machine.name, target=program.target, mode=program.mode, samples=program.samples,
         clock_ghz=machine.clock_ghz, nodes=_nodes(program, costed, times), rows=program.n_rows, instructions=program.instructions(),
         cycles=int(ends.max(initial=0)), latency_cycles=latency, period_cycles=period, energy_pj=energy, busy_cycles=totals,
         resources=counts,
-        utilisation={name: totals[name] / max(counts[name] * span, 1.0) for name in COMPONENTS},
-        busiest={name: float(busy[component == i].max(initial=0.0)) / max(span, 1.0) for i, name in enumerate(COMPONENTS)},
+        utilisation={name: totals[name] / max(counts[name] * span, 1.0) for name in resources.components},
+        busiest={name: float(busy[resources.at(name)].max(initial=0.0)) / max(span, 1.0) for name in resources.components},
         waits_cycles={name: float(times.waits[:, i].sum()) / program.samples for i, name in enumerate(WAIT_NAMES)},
         bounds=bounds(program, costed, busy), core_busy=_core_busy(program, costed, busy),
-        core_crossbars=np.bincount(program.groups.processor, program.groups.crossbars, machine.total_cores).astype(np.int32),
+        core_crossbars=np.bincount(program.groups.processor, program.groups.crossbars, machine.processors).astype(np.int32),
         core_nodes=_core_nodes(program), link_load=links / max(span, 1.0),
-        chip_rows=machine.chip.core_rows, chip_cols=machine.chip.core_cols, chips=machine.chips,
+        chip_rows=grid_rows, chip_cols=grid_cols, chips=machine.chips,
         trace=_trace(program, times) if trace and program.n_rows <= MAX_TRACED_ROWS else None, notes=dict(program.notes),
-        utilisation_of_crossbars=float(program.groups.crossbars.sum()) / machine.total_crossbars,
+        utilisation_of_crossbars=_arrays_in_use(program),
     )  # fmt: skip
 
 
+def _arrays_in_use(program: Program) -> float:
+    """Share of the arrays that hold weights at some time: a processor cannot have more in use than it has."""
+    used = np.bincount(program.groups.processor, program.groups.crossbars, program.hardware.processors)
+    return float(np.minimum(used, program.hardware.arrays_per_processor).sum()) / max(program.hardware.arrays, 1)
+
+
 def resource_busy(timing: Timing) -> Array:
-    """float64[R]: cycles that each resource is held per sample."""
+    """float64[R]: time that each resource is held per sample, in units of the timing."""
     busy = np.zeros(timing.shared.size)
     for phase in range(timing.phase_res.shape[1]):
         rows = np.flatnonzero(timing.n_phases > phase)
@@ -126,10 +129,9 @@ def resource_busy(timing: Timing) -> Array:
 def _core_busy(program: Program, costed: CostedProgram, busy: Array) -> dict[str, Array]:
     resources = costed.resources
     found: dict[str, Array] = {}
-    for name in ("local memory", "vector unit", "crossbars"):
-        at = resources.component == COMPONENTS.index(name)
-        weight = program.groups.crossbars if name == "crossbars" else np.ones(int(at.sum()))
-        found[name] = np.bincount(resources.owner[at], busy[at] * weight, program.hardware.total_cores)
+    for name in resources.of_processors:
+        at = resources.at(name)
+        found[name] = np.bincount(resources.owner[at], (busy * resources.weight)[at], program.hardware.processors)
     return found
 
 
@@ -141,7 +143,7 @@ def _pairs(first: Array, second: Array) -> Array:
 
 
 def _core_nodes(program: Program) -> tuple[tuple[str, ...], ...]:
-    names: list[dict[str, None]] = [{} for _ in range(program.hardware.total_cores)]
+    names: list[dict[str, None]] = [{} for _ in range(program.hardware.processors)]
     rows = program.rows
     for core, node in _pairs(rows["processor"][rows["node"] >= 0], rows["node"][rows["node"] >= 0]):
         names[core][program.graph.nodes[node].name] = None
@@ -158,7 +160,7 @@ def _nodes(program: Program, costed: CostedProgram, times: Times) -> tuple[NodeR
     np.minimum.at(first, node[begun >= 0], begun[begun >= 0])
     np.maximum.at(last, node, times.done[at, 0])
     energy = sum((np.bincount(node, values[at], n) for values in costed.costs.energy_pj.values()), np.zeros(n))
-    busy = _busy_by_node(costed, program.groups.crossbars, at, node, n)
+    busy = _busy_by_node(costed, at, node, n)
     waits = {name: np.bincount(node, times.waits[at, i], n) / program.samples for i, name in enumerate(WAIT_NAMES)}
     moved = {name: np.bincount(node, values[at], n) for name, values in costed.costs.moved_bytes.items()}
     cores = np.bincount(_pairs(rows["processor"][at], node)[:, 1], minlength=n)
@@ -178,12 +180,10 @@ def _nodes(program: Program, costed: CostedProgram, times: Times) -> tuple[NodeR
     return tuple(made)
 
 
-def _busy_by_node(costed: CostedProgram, crossbars: Array, at: Array, node: Array, n: int) -> dict[str, Array]:
-    t, component = costed.timing, costed.resources.component
-    weight = np.ones(component.size)
-    weight[costed.resources.group] = crossbars
-    network = COMPONENTS.index("network")
-    busy = np.zeros((len(COMPONENTS), n))
+def _busy_by_node(costed: CostedProgram, at: Array, node: Array, n: int) -> dict[str, Array]:
+    t, names, component, weight = costed.timing, costed.resources.components, costed.resources.component, costed.resources.weight
+    network = names.index("network") if "network" in names else -1
+    busy = np.zeros((len(names), n))
     for phase in range(t.phase_res.shape[1]):
         used = at[t.n_phases[at] > phase]
         if not used.size:
@@ -192,8 +192,8 @@ def _busy_by_node(costed: CostedProgram, crossbars: Array, at: Array, node: Arra
         part = np.where(res < 0, network, component[np.maximum(res, 0)]).astype(np.int64)
         held = t.phase_hold[used, phase].astype(np.float64) * t.reps[used] * np.where(res < 0, 1.0, weight[np.maximum(res, 0)])
         owner = node[t.n_phases[at] > phase]
-        busy += np.bincount(part * n + owner, held, len(COMPONENTS) * n).reshape(len(COMPONENTS), n)
-    return {name: busy[i] for i, name in enumerate(COMPONENTS)}
+        busy += np.bincount(part * n + owner, held, len(names) * n).reshape(len(names), n)
+    return {name: busy[i] / costed.ticks_per_cycle for i, name in enumerate(names)}
 
 
 def _crossbars_by_node(program: Program) -> dict[int, int]:

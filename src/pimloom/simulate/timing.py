@@ -25,6 +25,8 @@ class Timing:
         detached: int8[n], 1 where a row leaves the window when issued.
         partner: int32[n], other end of a message or -1.
         reps: int32[n], repetitions.
+        lead: int32[n], cycles between the moment that a row could be issued and its issue; all 0 if not given.
+        posts: int8[n], phases that an end of a message goes through before it announces itself; all 0 if not given.
         n_phases: int8[n], phases of a repetition.
         phase_res: int32[n, 4], resource or -1 - route.
         phase_hold: int32[n, 4], cycles.
@@ -72,6 +74,8 @@ class Timing:
     gap_before: Array
     gap_after: Array
     gap_cycles: Array
+    lead: Array | None = None
+    posts: Array | None = None
     window: int = 1
     queue: int = 1
     issue_cycles: int = 1
@@ -83,6 +87,9 @@ class Timing:
 
     def __post_init__(self) -> None:
         """Brings arrays to the dtypes that the kernel is compiled for and makes them read-only."""
+        for name in ("lead", "posts"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.zeros(self.stage.size))
         for spec in fields(self):
             dtype = _DTYPES.get(spec.name)
             if dtype is not None:
@@ -112,7 +119,8 @@ class Timing:
 
 _DTYPES: dict[str, Any] = {
     "stream_ptr": np.int64, "stage": np.int32, "kind": np.int8, "detached": np.int8, "partner": np.int32,
-    "reps": np.int32, "n_phases": np.int8, "phase_res": np.int32, "phase_hold": np.int32, "phase_pass": np.int32,
+    "reps": np.int32, "lead": np.int32, "posts": np.int8,
+    "n_phases": np.int8, "phase_res": np.int32, "phase_hold": np.int32, "phase_pass": np.int32,
     "dep_ptr": np.int32, "dep_row": np.int32, "dep_distance": np.int32, "shared": np.int8,
     "route_ptr": np.int32, "route_link": np.int32, "gap_device": np.int32, "gap_ptr": np.int32,
     "gap_before": np.int32, "gap_after": np.int32, "gap_cycles": np.int32,
@@ -135,6 +143,13 @@ class Times:
     done: Array
     waits: Array
     events: int = 0
+
+    def in_cycles(self, ticks_per_cycle: int) -> Times:
+        """Times in whole cycles: starts rounded down, ends rounded up."""
+        if ticks_per_cycle == 1:
+            return self
+        start, done, waits = self.start // ticks_per_cycle, -(-self.done // ticks_per_cycle), self.waits // ticks_per_cycle
+        return Times(start, np.where(self.done < 0, -1, done), waits, self.events)
 
 
 WAIT_NAMES = ("dependency", "resource", "message", "window")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import final
 
-from pimloom.errors import UsageError
-from pimloom.hardware import Hardware
+from pimloom.errors import HardwareError, UsageError
+from pimloom.hardware import CrossbarHardware, Hardware
 from pimloom.ir.graph import Graph
 from pimloom.program import Program
 
@@ -73,6 +73,8 @@ class Target:
 def _compile_crossbar(graph: Graph, hardware: Hardware, request: Request) -> Program:
     from pimloom.targets.crossbar.compile import compile_network
 
+    if not isinstance(hardware, CrossbarHardware):
+        raise HardwareError(f"hardware '{hardware.name}': kind: {hardware.kind} found, crossbar expected by this target")
     return compile_network(graph, hardware, request)
 
 

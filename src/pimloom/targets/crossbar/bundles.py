@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from pimloom.hardware import Hardware
+from pimloom.hardware import CrossbarHardware
 from pimloom.mapping.replicate import Split, grid
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
 
@@ -78,7 +78,7 @@ class Bundle:
     wish: Wish
 
 
-def capacity_of(hardware: Hardware, period_cycles: float) -> Wish:
+def capacity_of(hardware: CrossbarHardware, period_cycles: float) -> Wish:
     """What a core can give in the time of one sample."""
     port = hardware.noc.flit_bytes / hardware.noc.flit_cycles * period_cycles
     return Wish(float(hardware.core.crossbars), float(hardware.core.local_memory.size_bytes), port, port)
@@ -88,7 +88,7 @@ def capacity_of(hardware: Hardware, period_cycles: float) -> Wish:
 class Estimator:
     """Estimates what bundles ask for, from shapes alone."""
 
-    def __init__(self, flow: Dataflow, hardware: Hardware) -> None:
+    def __init__(self, flow: Dataflow, hardware: CrossbarHardware) -> None:
         """Collects which stages follow which to their cores."""
         self._flow, self._hardware = flow, hardware
         self._followers: dict[str, list[Stage]] = {}
@@ -166,7 +166,7 @@ def cut(
 class Shelf:
     """Cores and what is still free on them; gives each bundle the core that it strains least."""
 
-    def __init__(self, hardware: Hardware, most: Wish) -> None:
+    def __init__(self, hardware: CrossbarHardware, most: Wish) -> None:
         """All cores empty."""
         self._most = most
         self._held = [Wish() for _ in range(hardware.total_cores)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 from pimloom.errors import CapacityError, InternalError
-from pimloom.hardware import Hardware
+from pimloom.hardware import CrossbarHardware
 from pimloom.ir.graph import Graph
 from pimloom.program import Program
 from pimloom.targets import Mode, Request
@@ -117,7 +117,7 @@ def _with_room(mapper: Mapper, mapped: Mapped, options: Options) -> tuple[Mapped
     return min(tried, key=lambda one: one[0])[1:]
 
 
-def _notes(mapped: Mapped, hardware: Hardware) -> dict[str, Any]:
+def _notes(mapped: Mapped, hardware: CrossbarHardware) -> dict[str, Any]:
     graph = mapped.flow.graph
     used = sum(g.crossbars for g in mapped.placement.groups)
     return {
@@ -130,7 +130,7 @@ def _notes(mapped: Mapped, hardware: Hardware) -> dict[str, Any]:
     }
 
 
-def compile_network(graph: Graph, hardware: Hardware, request: Request) -> Program:
+def compile_network(graph: Graph, hardware: CrossbarHardware, request: Request) -> Program:
     """Compiles a quantised graph for a machine of crossbar cores.
 
     Copies of layers make a network faster until links and local memories are what it waits for; where that is depends on both.

@@ -19,7 +19,7 @@ from typing import Any, final
 import numpy as np
 
 from pimloom.errors import CapacityError
-from pimloom.hardware import Hardware
+from pimloom.hardware import CrossbarHardware
 from pimloom.program import MASKED, OPCODES, Block, Groups, Matrix, Program, Region, ragged
 from pimloom.program.widths import sum_bytes
 from pimloom.targets.crossbar.emission import Emission
@@ -67,7 +67,7 @@ class Lowering:
     """Lowers one placed network; `run` gives the Program."""
 
     def __init__(
-        self, flow: Dataflow, hardware: Hardware, unfolded: Mapping[int, Unfolded], placement: Placement, options: Options,
+        self, flow: Dataflow, hardware: CrossbarHardware, unfolded: Mapping[int, Unfolded], placement: Placement, options: Options,
         shares: Mapping[int, float] | None = None, windowed: Collection[int] = (),
     ) -> None:  # fmt: skip
         """Takes the stages, the machine, the unfoldings by stage, where everything is, and the choices.

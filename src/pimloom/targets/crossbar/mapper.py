@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, final
 
-from pimloom.hardware import Hardware
+from pimloom.hardware import CrossbarHardware
 from pimloom.ir.graph import Graph
 from pimloom.mapping.replicate import PLAIN, Demand, Split, balance, bottleneck, grid, spend
 from pimloom.targets import Mode
@@ -53,7 +53,7 @@ class Mapper:
     """Maps one network to one machine; what does not depend on the number of copies is worked out once."""
 
     def __init__(
-        self, graph: Graph, hardware: Hardware, mode: Mode = Mode.LATENCY, unfolding: str = "", *, arranges: bool = True
+        self, graph: Graph, hardware: CrossbarHardware, mode: Mode = Mode.LATENCY, unfolding: str = "", *, arranges: bool = True
     ) -> None:  # fmt: skip
         """Unfolds all layers.
 
@@ -137,12 +137,12 @@ class Mapper:
         return _for_all_stages(self.flow, dict(zip(self._wanted, chosen, strict=True)))
 
 
-def map_network(graph: Graph, hardware: Hardware, mode: Mode = Mode.LATENCY, unfolding: str = "") -> Mapped:
+def map_network(graph: Graph, hardware: CrossbarHardware, mode: Mode = Mode.LATENCY, unfolding: str = "") -> Mapped:
     """The mapping with most copies that fits; see `Mapper`."""
     return Mapper(graph, hardware, mode, unfolding).first()
 
 
-def window_cycles(hardware: Hardware, stage: Stage, graph: Graph, unfolded: Unfolded) -> float:
+def window_cycles(hardware: CrossbarHardware, stage: Stage, graph: Graph, unfolded: Unfolded) -> float:
     """Cycles that one window takes on one copy.
 
     The interval of the arrays, or all its MVMs in turn where a core does one thing at a time.
@@ -158,7 +158,7 @@ def window_cycles(hardware: Hardware, stage: Stage, graph: Graph, unfolded: Unfo
 
 
 def demands(
-    flow: Dataflow, hardware: Hardware, unfolded: Mapping[int, Unfolded], splits: Mapping[int, Split]
+    flow: Dataflow, hardware: CrossbarHardware, unfolded: Mapping[int, Unfolded], splits: Mapping[int, Split]
 ) -> dict[int, Demand]:  # fmt: skip
     """What each weight wants, by the first stage that uses it."""
     first: dict[str, int] = {}
@@ -178,7 +178,7 @@ def demands(
     }  # fmt: skip
 
 
-def compute_bound(wanted: Sequence[Demand], hardware: Hardware) -> float:
+def compute_bound(wanted: Sequence[Demand], hardware: CrossbarHardware) -> float:
     """Cycles per sample of the slowest layer at the best replication that all crossbars of the machine allow.
 
     Splits by rows cost nothing here. On machines that work on one instruction at a time, all work spread evenly over all cores if

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import final
 
 from pimloom.errors import CapacityError
-from pimloom.hardware import Hardware
+from pimloom.hardware import CrossbarHardware
 from pimloom.mapping.replicate import Split, grid
 from pimloom.targets.crossbar.bundles import Bundle, Estimator, Shelf, capacity_of, cut
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
@@ -191,7 +191,7 @@ class Policy(enum.Enum):
     LEAST_LOADED = "least loaded"  # where cores work on one instruction at a time, work counts more than room
 
 
-def split_of(stage: Stage, unfolded: Unfolded, hardware: Hardware, *, shares_cores: bool) -> Split:
+def split_of(stage: Stage, unfolded: Unfolded, hardware: CrossbarHardware, *, shares_cores: bool) -> Split:
     """What it costs to give copies of a layer different rows.
 
     With `shares_cores`, copies that fit one core together may take different rows of the same vectors at no cost: what they
@@ -209,7 +209,7 @@ def split_of(stage: Stage, unfolded: Unfolded, hardware: Hardware, *, shares_cor
 class CorePool:
     """Free crossbars and load of every core, in snake order so that neighbours in the list are neighbours on the chip."""
 
-    def __init__(self, hardware: Hardware, policy: Policy, most: int) -> None:
+    def __init__(self, hardware: CrossbarHardware, policy: Policy, most: int) -> None:
         """All cores empty; at most `most` crossbars of each are used."""
         self._free = [most] * (hardware.chips * hardware.chip.cores)
         self._load = [0.0] * len(self._free)
@@ -252,7 +252,7 @@ class CorePool:
         return cores
 
 
-def _snake(hardware: Hardware) -> list[int]:
+def _snake(hardware: CrossbarHardware) -> list[int]:
     cols, per_chip = hardware.chip.core_cols, hardware.chip.cores
     order: list[int] = []
     for chip in range(hardware.chips):
@@ -267,7 +267,7 @@ class Placer:
     """Places all stages of a network, given how many copies each layer gets."""
 
     def __init__(
-        self, flow: Dataflow, hardware: Hardware, unfolded: dict[int, Unfolded], copies: dict[int, int], load: dict[int, float],
+        self, flow: Dataflow, hardware: CrossbarHardware, unfolded: dict[int, Unfolded], copies: dict[int, int], load: dict[int, float],
         splits: dict[int, Split], policy: Policy, period_cycles: float = 0.0, memory_factors: Mapping[int, float] | None = None,
     ) -> None:  # fmt: skip
         """Takes the stages; per MATRIX stage its unfolding, its copies, the work of one copy (any unit), how copies split it.
@@ -558,7 +558,7 @@ def _covers(clusters: list[Cluster], stage: Stage) -> bool:
     return area == stage.shape.rows * stage.shape.width * stage.shape.channels
 
 
-def capacity_error(needed: int, hardware: Hardware) -> CapacityError:
+def capacity_error(needed: int, hardware: CrossbarHardware) -> CapacityError:
     """The network has more weights than the machine has crossbars."""
     chips = -(-needed // (hardware.total_crossbars // hardware.chips))
     more = f"use at least {chips} chips (--chips {chips})"
@@ -570,7 +570,7 @@ def capacity_error(needed: int, hardware: Hardware) -> CapacityError:
     )  # fmt: skip
 
 
-def packing_error(needed: int, hardware: Hardware) -> CapacityError:
+def packing_error(needed: int, hardware: CrossbarHardware) -> CapacityError:
     """There are crossbars enough, but columns of weights do not pack into cores."""
     more = f"use more chips (--chips {hardware.chips + 1}), fewer weight bits, or cores with more crossbars"
     if hardware.chip_link is None:

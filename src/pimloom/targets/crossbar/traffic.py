@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from pimloom.hardware import Hardware
+from pimloom.hardware import CrossbarHardware
 from pimloom.mapping.arrange import arrange
 from pimloom.program.rows import Array
 from pimloom.targets.crossbar.placement import Cluster, Placement
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Piece, Stage
 
 
-def traffic(flow: Dataflow, placement: Placement, hardware: Hardware) -> Array:
+def traffic(flow: Dataflow, placement: Placement, hardware: CrossbarHardware) -> Array:
     """float64[n + chips, n + chips]: bytes per sample from core to core; the last indices are the global memories."""
     cores = hardware.total_cores
     table = np.zeros((cores + hardware.chips, cores + hardware.chips))
@@ -32,7 +32,8 @@ def traffic(flow: Dataflow, placement: Placement, hardware: Hardware) -> Array:
 
 
 def _to_memory(
-    table: Array, flow: Dataflow, placement: Placement, stage: Stage, source: Stage | None, piece: Piece, item: int, hardware: Hardware
+    table: Array, flow: Dataflow, placement: Placement, stage: Stage, source: Stage | None, piece: Piece, item: int,
+    hardware: CrossbarHardware,
 ) -> None:  # fmt: skip
     per_chip, base = hardware.chip.cores, hardware.total_cores
     shape = flow.shapes[piece.source]
@@ -74,7 +75,7 @@ def _row_share(stage: Stage, cluster: Cluster) -> float:
     return min(1.0, stage.window.reach(0) / (cluster.row_class[1] * stage.window.stride[0]))
 
 
-def distances(hardware: Hardware) -> Array:
+def distances(hardware: CrossbarHardware) -> Array:
     """float64[n + chips, n + chips]: hops between positions; leaving a chip costs as much as its link is slower than a hop."""
     shape, per_chip = hardware.chip, hardware.chip.cores
     n = hardware.total_cores
@@ -95,7 +96,7 @@ def distances(hardware: Hardware) -> Array:
     return table
 
 
-def arranged(flow: Dataflow, placement: Placement, hardware: Hardware) -> Placement:
+def arranged(flow: Dataflow, placement: Placement, hardware: CrossbarHardware) -> Placement:
     """The placement with its cores moved so that traffic travels short ways."""
     table = traffic(flow, placement, hardware)
     fixed = np.zeros(table.shape[0], bool)

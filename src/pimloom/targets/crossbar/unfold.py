@@ -26,7 +26,7 @@ from typing import final
 
 import numpy as np
 
-from pimloom.hardware import Hardware
+from pimloom.hardware import CrossbarHardware
 from pimloom.ir.graph import Graph
 from pimloom.program.rows import Array
 from pimloom.targets.crossbar.stages import Stage
@@ -128,7 +128,7 @@ def weight_bits(graph: Graph, weight: str) -> int:
     return 16 if bits == 8 and value_type.quant is not None and value_type.quant.zero_point != 0 else bits
 
 
-def unfold(stage: Stage, graph: Graph, hardware: Hardware, only: str = "") -> Unfolded:
+def unfold(stage: Stage, graph: Graph, hardware: CrossbarHardware, only: str = "") -> Unfolded:
     """The cheapest lowered unfolding of a layer: fewest crossbars, then fewest memory beats.
 
     Args:
@@ -142,7 +142,7 @@ def unfold(stage: Stage, graph: Graph, hardware: Hardware, only: str = "") -> Un
     return min(made, key=lambda m: (m.costs.crossbars, m.costs.gather_beats, m.costs.mvms))
 
 
-def _unfold_as(stage: Stage, graph: Graph, hardware: Hardware, unfolding: Unfolding) -> Unfolded:
+def _unfold_as(stage: Stage, graph: Graph, hardware: CrossbarHardware, unfolding: Unfolding) -> Unfolded:
     node = graph.nodes[stage.node]
     per_tile = hardware.crossbar.logical_cols(weight_bits(graph, node.inputs[1]))
     channels, outputs = stage.inputs[0].shape.channels, stage.shape.channels
@@ -167,7 +167,7 @@ def _unfold_as(stage: Stage, graph: Graph, hardware: Hardware, unfolding: Unfold
     return Unfolded(unfolding, blocks, Costs(crossbars, sum(len(b.bands) for b in blocks), beats, 0), per_tile)
 
 
-def scatter_costs(stage: Stage, graph: Graph, hardware: Hardware, unfolding: Unfolding) -> Costs:
+def scatter_costs(stage: Stage, graph: Graph, hardware: CrossbarHardware, unfolding: Unfolding) -> Costs:
     """Costs of a scatter unfolding of an ungrouped layer, for comparison (per input vector, which it needs one pass for)."""
     node = graph.nodes[stage.node]
     per_tile = hardware.crossbar.logical_cols(weight_bits(graph, node.inputs[1]))
