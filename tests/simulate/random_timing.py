@@ -10,14 +10,17 @@ from pimloom.kernels.engine import COMPUTE, RECEIVE, SEND
 from pimloom.simulate.timing import Timing
 
 
-def random_timing(seed: int, n_steps: int = 40) -> Timing:
-    """A program of random size whose messages and dependencies follow a global order."""
+def random_timing(seed: int, n_steps: int = 40, *, repeats: bool = False) -> Timing:
+    """A program of random size whose messages and dependencies follow a global order.
+
+    With `repeats`, streams repeat until a random time: then rows depend on rows of their own processor only, and have no stages.
+    """
     rng = np.random.default_rng(seed)
     n_procs = int(rng.integers(1, 6))
     n_local = int(rng.integers(1, 4))
     n_shared = int(rng.integers(1, 4))
     n_links = int(rng.integers(1, 5))
-    has_device = bool(rng.integers(2))
+    has_device, has_lead, has_posts = bool(rng.integers(2)), bool(rng.integers(2)), bool(rng.integers(2))
     n_res = n_procs * n_local + n_shared + n_links + 1
     device_res = n_res - 1
     shared = np.zeros(n_res, np.int8)
@@ -27,10 +30,10 @@ def random_timing(seed: int, n_steps: int = 40) -> Timing:
     order: list[dict[str, Any]] = []
     n_commands = 3
 
-    def phases(p: int, first_is_local: bool) -> list[tuple[int, int, int]]:
+    def phases(p: int) -> list[tuple[int, int, int]]:
         chain: list[tuple[int, int, int]] = []
-        for i in range(int(rng.integers(1, 5))):
-            choice = 0 if (i == 0 and first_is_local) else int(rng.integers(8))
+        for _ in range(int(rng.integers(1, 5))):
+            choice = int(rng.integers(8))
             passing = int(rng.integers(1, 30))
             if choice < 4:
                 chain.append((p * n_local + int(rng.integers(n_local)), int(rng.integers(0, 25)), passing))
@@ -43,17 +46,19 @@ def random_timing(seed: int, n_steps: int = 40) -> Timing:
         return chain
 
     def row(p: int, kind: int, stage: int) -> dict[str, Any]:
-        message = kind != COMPUTE
+        chain = phases(p)
+        posts = int(rng.integers(len(chain))) if has_posts and kind != COMPUTE else 0
         made = {
-            "p": p, "kind": kind, "stage": stage, "phases": phases(p, kind == RECEIVE), "deps": [],
-            "reps": 1 if rng.integers(3) else int(rng.integers(1, 6)), "detached": int(rng.integers(4) == 0),
-            "partner": None, "message": message,
+            "p": p, "kind": kind, "stage": stage, "phases": chain, "deps": [], "posts": posts,
+            "lead": int(rng.integers(12)) if has_lead and rng.integers(2) else 0,
+            "reps": 1 if posts or rng.integers(3) else int(rng.integers(1, 6)), "detached": int(rng.integers(4) == 0),
+            "partner": None,
         }  # fmt: skip
         streams[p].append(made)
         order.append(made)
         return made
 
-    max_stage = int(rng.integers(3))
+    max_stage = 0 if repeats else int(rng.integers(3))
     stage = 0
     for step in range(int(rng.integers(1, n_steps))):
         stage = max_stage * step // n_steps
@@ -69,6 +74,8 @@ def random_timing(seed: int, n_steps: int = 40) -> Timing:
             for _ in range(int(rng.integers(3))):
                 if before:
                     source = before[int(rng.integers(len(before)))]
+                    if repeats and source["p"] != one["p"]:
+                        continue
                     one["deps"].append((source, int(rng.integers(3))))
     # Within an iteration the global order has to hold for samples too: later stages come first.
     for stream in streams:
@@ -93,6 +100,8 @@ def random_timing(seed: int, n_steps: int = 40) -> Timing:
         detached=np.array([r["detached"] for r in numbered]),
         partner=np.array([-1 if r["partner"] is None else r["partner"]["number"] for r in numbered]),
         reps=np.array([r["reps"] for r in numbered]),
+        lead=np.array([r["lead"] for r in numbered]),
+        posts=np.array([r["posts"] for r in numbered]),
         n_phases=np.array([len(r["phases"]) for r in numbered]),
         phase_res=table[:, :, 0],
         phase_hold=table[:, :, 1],
@@ -116,4 +125,5 @@ def random_timing(seed: int, n_steps: int = 40) -> Timing:
         handshake_cycles=int(rng.integers(1, 5)),
         hop_cycles=int(rng.integers(0, 4)),
         is_wormhole=bool(rng.integers(2)),
+        until_cycles=int(rng.integers(1, 4000)) if repeats else 0,
     )

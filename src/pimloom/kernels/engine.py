@@ -4,16 +4,19 @@ Streams issue their rows in order, one stream per processor, and repeat them onc
 works for sample `iteration - s`. An instance (row, sample)
 
 1. issues when the issue slot is free and the window has room: at most `window` attached instances are in flight and retire
-   in order; a detached row (a transfer handed to a DMA queue) only needs room among `queue` detached ones. With `in_order`,
-   the next instance issues only after this one's dependencies are done;
+   in order; a detached row (a transfer handed to a DMA queue) only needs room among `queue` detached ones. Where the row has a
+   `lead`, it issues that much after the moment of slot and room. With `in_order`, the next instance issues only after this
+   one's dependencies are done;
 2. is ready when all dependencies are done: dependency (r, d) of instance (q, s) is instance (r, s - d); sample < 0 is done at 0;
-3. if it is a message (a send and its partner receive), waits for its partner: the send begins `handshake` cycles after both
-   are ready, the receive begins when the send is done;
+3. if it is a message (a send and its partner receive), goes through its first `posts` phases, announces itself and waits for
+   its partner: the send goes on `handshake` cycles after both have announced themselves, the receive when the send is done;
 4. runs `reps` repetitions, each through the row's phases in order. Phase p asks for its resource, starts when that is free,
    holds it `hold` cycles, and the repetition asks for phase p + 1 `pass` cycles after the start. The next repetition asks for
    phase 0 when this one starts phase 1 (when it has passed phase 0, if there is one phase only; when it has passed its
    last phase, if repetitions are `serial`);
 5. is done when the last repetition has left its last phase.
+
+Streams end after their samples; with `until` they repeat without end and nothing is issued from that time on.
 
 A resource serves requests in the order of their time. A negative resource -1 - q is route q: link i is entered `hop`
 cycles after link i - 1, or later when it is free; what waits does so between the links and the route starts as late as
@@ -121,12 +124,12 @@ def _acquire(
 
 @jit
 def run(
-    stream_ptr, processor, samples, iterations, stage, kind, detached, partner, reps, n_phases,
+    stream_ptr, processor, samples, iterations, kept, until, stage, kind, detached, partner, reps, lead, posts, n_phases,
     phase_res, phase_hold, phase_pass,
     dep_ptr, dep_row, dep_distance, next_ptr, next_row, next_distance,
     shared, route_ptr, route_link, gap_device, gap_ptr, gap_before, gap_after, gap_cycles,
     window, queue, issue_cycles, in_order, serial, handshake, hop, wormhole, capacity,
-    start, done, waits, where, report,
+    start, done, waits, where, rounds, place, report,
 ):  # fmt: skip
     """Simulates all streams to their end.
 
@@ -135,11 +138,15 @@ def run(
         processor: int32[n]. The processor of each row.
         samples: int. Instances of each row.
         iterations: int. Times each stream runs: samples + the largest stage.
+        kept: int. Samples whose times are kept: sample s is in column s mod kept; `samples` where all are.
+        until: int. Cycle from which nothing is issued; MAX_TIME to run all samples.
         stage: int32[n]. Iterations that a row lags behind.
         kind: int8[n]. COMPUTE, SEND or RECEIVE.
         detached: int8[n]. 1 where the row leaves the window as soon as it is issued.
         partner: int32[n]. The row at the other end of a message, -1 for COMPUTE.
-        reps: int32[n]. Repetitions, at least 1.
+        reps: int32[n]. Repetitions, at least 1 (1 for the ends of messages).
+        lead: int32[n], cycles from the moment that the row could be issued to its issue.
+        posts: int8[n]. Phases of an end of a message before it announces itself, fewer than n_phases; 0 for COMPUTE.
         n_phases: int8[n]. Phases of one repetition, 1..MAX_PHASES.
         phase_res: int32[n * MAX_PHASES]. Resource of each phase; -1 - q for route q.
         phase_hold: int32[n * MAX_PHASES], cycles that the resource is taken (or the command of a device).
@@ -167,10 +174,12 @@ def run(
         hop: int. Cycles from one link of a route to the next.
         wormhole: int. 1 where a message holds its whole route.
         capacity: int. Events that one processor may have pending.
-        start: int64[n * samples], cycles. Out: when an instance first starts a phase; filled with -1.
-        done: int64[n * samples], cycles. Out: when an instance is done; filled with -1.
+        start: int64[n * kept], cycles. Out: when an instance first starts a phase; filled with -1.
+        done: int64[n * kept], cycles. Out: when an instance is done; filled with -1.
         waits: int64[n * N_WAITS], cycles. Out: waiting time of each row by cause, over all samples.
-        where: int32[n * samples]. Scratch, filled with -1: the slot of an instance in flight.
+        where: int32[n * kept]. Scratch, filled with -1: the slot of an instance in flight.
+        rounds: int64[P]. Out: iterations that each processor has issued to their end.
+        place: int64[P]. Out: rows that it has issued of the iteration after that.
         report: int64[4]. Out: instances done, events handled, and on failure the processor and row.
 
     Returns:
@@ -190,6 +199,7 @@ def run(
     # Instances in flight, by slot.
     s_row = np.empty(n_procs * slots, np.int32)
     s_sample = np.empty(n_procs * slots, np.int32)
+    s_column = np.empty(n_procs * slots, np.int32)  # sample mod kept
     s_age = np.empty(n_procs * slots, np.int64)
     s_place = np.empty(n_procs * slots, np.int64)  # position in the window
     s_begin = np.empty(n_procs * slots, np.int32)  # repetitions not begun
@@ -208,6 +218,7 @@ def run(
     iteration = np.zeros(n_procs, np.int64)
     age = np.zeros(n_procs, np.int64)
     state = np.zeros(n_procs, np.int8)
+    led = np.zeros(n_procs, np.int8)  # whether the lead of the next row has passed
     state_since = np.zeros(n_procs, np.int64)
     held_slot = np.full(n_procs, -1, np.int64)
     open_waits = np.zeros(n_procs, np.int64)
@@ -295,7 +306,7 @@ def run(
                     # Send and receive meet.
                     other_row = partner[row]
                     other_p = processor[other_row]
-                    code = where[other_row * samples + s_sample[s]]
+                    code = where[other_row * kept + s_column[s]]
                     s_posted[s] = 1
                     s_since[s] = time
                     if code < 0 or s_posted[code] == 0:
@@ -308,10 +319,11 @@ def run(
                     if send_p != p:
                         open_waits[send_p] -= 1
                         open_waits[p] += 1  # the receive waits for the data
-                    res = phase_res[send_row * MAX_PHASES]
+                    first = posts[send_row]
+                    res = phase_res[send_row * MAX_PHASES + first]
                     event = _SHARED if (res < 0 or shared[res]) else _LOCAL
                     if not _push(ev_time, ev_key, ev_slot, ev_n, capacity, send_p, meet + handshake,
-                                 (event << 60) | (s_age[send] << 4), send - send_p * slots):  # fmt: skip
+                                 (event << 60) | (s_age[send] << 4) | first, send - send_p * slots):  # fmt: skip
                         failed, failed_p = QUEUE_OVERFLOW, send_p
                     if send_p != p and in_todo[send_p] == 0:
                         todo[todo_n] = send_p
@@ -326,7 +338,7 @@ def run(
                 if begin > MAX_TIME:
                     failed, failed_p = TIME_OVERFLOW, p
                 if phase == 0 and s_begin[s] == reps[row] - 1:
-                    start[row * samples + s_sample[s]] = begin
+                    start[row * kept + s_column[s]] = begin
                 mark = s_age[s] << 4
                 n = n_phases[row]
                 stored = True
@@ -339,8 +351,11 @@ def run(
                 if phase + 1 < n:
                     res = phase_res[x + 1]
                     event = _SHARED if (res < 0 or shared[res]) else _LOCAL
+                    following = phase + 1
+                    if following == posts[row]:
+                        event, following = _LOCAL, _POST
                     stored &= _push(ev_time, ev_key, ev_slot, ev_n, capacity, p, begin + phase_pass[x],
-                                    (event << 60) | mark | (phase + 1), slot)  # fmt: skip
+                                    (event << 60) | mark | following, slot)  # fmt: skip
                 else:
                     s_end[s] -= 1
                     if s_end[s] == 0:
@@ -350,8 +365,9 @@ def run(
             elif event == _COMPLETE:
                 row = s_row[s]
                 sample = s_sample[s]
-                done[row * samples + sample] = time
-                where[row * samples + sample] = -1
+                column = s_column[s]
+                done[row * kept + column] = time
+                where[row * kept + column] = -1
                 n_done += 1
                 s_free[p * slots + s_n_free[p]] = slot
                 s_n_free[p] += 1
@@ -372,11 +388,14 @@ def run(
                 if kind[row] == SEND:
                     other_row = partner[row]
                     other_p = processor[other_row]
-                    code = where[other_row * samples + sample]
+                    code = where[other_row * kept + column]
                     open_waits[other_p] -= 1
                     waits[other_row * N_WAITS + WAIT_MESSAGE] += time - s_since[code]
+                    first = posts[other_row]
+                    res = phase_res[other_row * MAX_PHASES + first]
+                    event = _SHARED if (res < 0 or shared[res]) else _LOCAL
                     if not _push(ev_time, ev_key, ev_slot, ev_n, capacity, other_p, time,
-                                 (_LOCAL << 60) | (s_age[code] << 4), code - other_p * slots):  # fmt: skip
+                                 (event << 60) | (s_age[code] << 4) | first, code - other_p * slots):  # fmt: skip
                         failed, failed_p = QUEUE_OVERFLOW, other_p
                     if in_todo[other_p] == 0:
                         todo[todo_n] = other_p
@@ -387,7 +406,10 @@ def run(
                     target_sample = sample + next_distance[e]
                     if target_sample >= samples:
                         continue
-                    code = where[target * samples + target_sample]
+                    column = s_column[s] + next_distance[e]
+                    while column >= kept:
+                        column -= kept
+                    code = where[target * kept + column]
                     if code < 0:
                         continue
                     owner = processor[target]
@@ -399,7 +421,7 @@ def run(
                         ready = s_ready[code]
                         waits[target * N_WAITS + WAIT_DEPENDENCY] += ready - s_since[code]
                         s_since[code] = ready
-                        if kind[target] == COMPUTE:
+                        if kind[target] == COMPUTE or posts[target] > 0:
                             res = phase_res[target * MAX_PHASES]
                             event = _SHARED if (res < 0 or shared[res]) else _LOCAL
                             first = 0
@@ -435,26 +457,35 @@ def run(
                         break
                     row += 1
                 pc[p] = row
-                if iteration[p] >= iterations:
+                if iteration[p] >= iterations or time >= until:
                     state[p] = _FINISHED
                     continue
                 if (in_queue[p] >= queue) if detached[row] else (issued[p] - retired[p] >= window):
                     state[p] = _NO_ROOM
                     state_since[p] = time
                     continue
+                if lead[row] > 0 and led[p] == 0:
+                    led[p] = 1
+                    if not _push(ev_time, ev_key, ev_slot, ev_n, capacity, p, time + lead[row], _ISSUE << 60, 0):
+                        failed, failed_p = QUEUE_OVERFLOW, p
+                    continue
+                led[p] = 0
                 s_n_free[p] -= 1
                 slot = s_free[p * slots + s_n_free[p]]
                 s = p * slots + slot
                 sample = iteration[p] - stage[row]
                 s_row[s] = row
+                column = sample if kept >= samples else sample % kept
                 s_sample[s] = sample
+                s_column[s] = column
                 s_age[s] = age[p]
                 s_begin[s] = reps[row] - 1
                 s_end[s] = reps[row]
                 s_posted[s] = 0
                 s_since[s] = time
                 age[p] += 1
-                where[row * samples + sample] = s
+                where[row * kept + column] = s
+                done[row * kept + column] = -1
                 if detached[row]:
                     in_queue[p] += 1
                 else:
@@ -467,7 +498,10 @@ def run(
                     source_sample = sample - dep_distance[e]
                     if source_sample < 0:
                         continue
-                    finished = done[dep_row[e] * samples + source_sample]
+                    source_column = column - dep_distance[e]
+                    while source_column < 0:
+                        source_column += kept
+                    finished = done[dep_row[e] * kept + source_column]
                     if finished < 0:
                         missing += 1
                         if processor[dep_row[e]] != p:
@@ -480,7 +514,7 @@ def run(
                 if missing == 0:
                     waits[row * N_WAITS + WAIT_DEPENDENCY] += ready - time
                     s_since[s] = ready
-                    if kind[row] == COMPUTE:
+                    if kind[row] == COMPUTE or posts[row] > 0:
                         res = phase_res[row * MAX_PHASES]
                         event = _SHARED if (res < 0 or shared[res]) else _LOCAL
                         first = 0
@@ -499,9 +533,17 @@ def run(
                     failed, failed_p = QUEUE_OVERFLOW, p
     report[0] = n_done
     report[1] = n_events
+    for p in range(n_procs):
+        if stream_ptr[p] == stream_ptr[p + 1]:
+            continue
+        is_whole = pc[p] == stream_ptr[p + 1] and iteration[p] < iterations
+        rounds[p] = iteration[p] + 1 if is_whole else iteration[p]
+        place[p] = 0 if is_whole else pc[p] - stream_ptr[p]
     if failed != OK:
         report[2] = failed_p
         return failed
+    if until < MAX_TIME:
+        return OK  # who waits at that time may wait for something that was not issued any more
     for p in range(n_procs):
         if state[p] != _FINISHED or s_n_free[p] != slots:
             report[2] = p

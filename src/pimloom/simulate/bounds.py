@@ -25,9 +25,11 @@ def row_cycles(costed: CostedProgram) -> Array:
 
     One repetition takes the sum of its passes. The next begins when this one starts phase 1, so over a burst the slowest phase
     sets the pace: `sum(pass) + (reps - 1) * max(hold, pass of phase 0)`, where a phase held for less than it passes is pipelined.
+    The phases before an end of a message announces itself are left out: they may pass while the other end is late.
     """
     t = costed.timing
-    used = np.arange(t.phase_hold.shape[1]) < t.n_phases[:, None]
+    phase = np.arange(t.phase_hold.shape[1])
+    used = (phase < t.n_phases[:, None]) & (phase >= t.posts[:, None])
     once = np.where(used, t.phase_pass, 0).sum(axis=1, dtype=np.int64)
     pace = np.where(used, t.phase_hold, 0).max(axis=1, initial=0).astype(np.int64)
     pace = np.maximum(pace, t.phase_pass[:, 0])

@@ -12,6 +12,7 @@ from pimloom.kernels import engine as kernel
 from pimloom.simulate.timing import Times, Timing
 
 MAX_QUEUE_EVENTS = 1 << 22
+MOST_ROUNDS = 1 << 30
 
 
 def successors(timing: Timing) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -34,6 +35,23 @@ def _pending_bound(timing: Timing) -> int:
     return (timing.window + timing.queue) * worst + 8
 
 
+def _rounds_kept(timing: Timing) -> int:
+    """Rounds of which the times must be known at once, where streams repeat: those in flight, and those depended on.
+
+    Raises:
+        SimulationError: a row depends on another processor's, which may be any number of rounds ahead, or has a stage.
+    """
+    processor = timing.processor()
+    targets = np.repeat(np.arange(timing.n_rows), np.diff(timing.dep_ptr))
+    if (processor[targets] != processor[timing.dep_row]).any():
+        raise SimulationError("simulate: rows that depend on other processors cannot repeat until a time; run a number of samples")
+    if timing.stage.any():
+        raise SimulationError("simulate: rows of several stages cannot repeat until a time; run a number of samples")
+    lengths = np.diff(timing.stream_ptr)
+    shortest = int(lengths[lengths > 0].min(initial=1 << 30))
+    return (timing.window + timing.queue) // shortest + 3 + int(timing.dep_distance.max(initial=0))
+
+
 def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
     """Simulates to the end.
 
@@ -44,9 +62,13 @@ def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
     Raises:
         SimulationError: a deadlock, with the row that each stuck processor waits at.
     """
-    n, samples = timing.n_rows, timing.samples
-    start = np.full(n * samples, -1, np.int64)
-    done = np.full(n * samples, -1, np.int64)
+    n, samples, iterations, kept = timing.n_rows, timing.samples, timing.iterations, timing.samples
+    if timing.until_cycles:
+        samples = iterations = MOST_ROUNDS
+        kept = _rounds_kept(timing)
+    start = np.full(n * kept, -1, np.int64)
+    done = np.full(n * kept, -1, np.int64)
+    rounds, place = np.zeros(timing.n_processors, np.int64), np.zeros(timing.n_processors, np.int64)
     waits = np.zeros(n * kernel.N_WAITS, np.int64)
     report = np.zeros(4, np.int64)
     capacity = _pending_bound(timing)
@@ -54,14 +76,14 @@ def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
         raise SimulationError(f"simulate: {capacity} events may be pending on one processor; lower the issue window")
     next_ptr, next_row, next_distance = successors(timing)
     status = kernel.run(
-        timing.stream_ptr, timing.processor(), samples, timing.iterations, timing.stage, timing.kind, timing.detached,
-        timing.partner, timing.reps, timing.n_phases,
+        timing.stream_ptr, timing.processor(), samples, iterations, kept, timing.until_cycles or kernel.MAX_TIME, timing.stage, timing.kind,
+        timing.detached, timing.partner, timing.reps, timing.lead, timing.posts, timing.n_phases,
         timing.phase_res.ravel(), timing.phase_hold.ravel(), timing.phase_pass.ravel(),
         timing.dep_ptr, timing.dep_row, timing.dep_distance, next_ptr, next_row, next_distance,
         timing.shared, timing.route_ptr, timing.route_link, timing.gap_device, timing.gap_ptr,
         timing.gap_before, timing.gap_after, timing.gap_cycles,
         timing.window, timing.queue, timing.issue_cycles, int(timing.in_order), int(timing.is_serial), timing.handshake_cycles,
-        timing.hop_cycles, int(timing.is_wormhole), capacity, start, done, waits, np.full(n * samples, -1, np.int32), report,
+        timing.hop_cycles, int(timing.is_wormhole), capacity, start, done, waits, np.full(n * kept, -1, np.int32), rounds, place, report,
     )  # fmt: skip
     if status == kernel.DEADLOCK:
         raise SimulationError(deadlock_sentence(timing, done.reshape(n, samples), describe or "row {}".format))
@@ -69,6 +91,9 @@ def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
         raise SimulationError(f"simulate: time passed 2**44 cycles on processor {report[2]}; the program is too long")
     if status != kernel.OK:
         raise InternalError(f"the event queue of processor {report[2]} overflowed ({capacity} places)")
+    if timing.until_cycles:
+        none = np.zeros((n, 0), np.int64)
+        return Times(none, none, waits.reshape(n, kernel.N_WAITS), int(report[1]), rounds, place)
     return Times(start.reshape(n, samples), done.reshape(n, samples), waits.reshape(n, kernel.N_WAITS), int(report[1]))
 
 

@@ -36,6 +36,7 @@ class _Instance:
 class _Processor:
     work: list[tuple[int, int]]  # (row, sample) still to issue, in order
     next_work: int = 0
+    has_led: bool = False  # the lead of the next row has passed
     age: int = 0
     attached: list[_Instance] = field(default_factory=list[_Instance])  # in the window, oldest first
     detached: int = 0
@@ -55,8 +56,8 @@ class _Machine:
         self.free: defaultdict[int, int] = defaultdict(int)
         self.commands: dict[tuple[int, int], int] = {}
         self.flying: dict[tuple[int, int], _Instance] = {}
-        self.start = np.full((timing.n_rows, timing.samples), -1, np.int64)
-        self.done = np.full((timing.n_rows, timing.samples), -1, np.int64)
+        self.begun: dict[tuple[int, int], int] = {}  # (row, sample) to the start of its first phase
+        self.ended: dict[tuple[int, int], int] = {}
         self.waits = np.zeros((timing.n_rows, 4), np.int64)
         self.dependents: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         for row in range(timing.n_rows):
@@ -65,6 +66,8 @@ class _Machine:
 
     def _work_of(self, p: int) -> list[tuple[int, int]]:
         rows = range(int(self.t.stream_ptr[p]), int(self.t.stream_ptr[p + 1]))
+        if self.t.until_cycles:
+            return [(row, 0) for row in rows]  # of the first round
         everything = ((row, i - int(self.t.stage[row])) for i in range(self.t.iterations) for row in rows)
         return [(row, sample) for row, sample in everything if 0 <= sample < self.t.samples]
 
@@ -90,9 +93,20 @@ class _Machine:
                 self._post(time, instance)
             else:
                 self._serve(time, p, instance, phase)
-        if (self.done < 0).any():
+        if self.t.until_cycles:
+            return self._rounds()
+        start, done = (np.full((self.t.n_rows, self.t.samples), -1, np.int64) for _ in range(2))
+        for found, times in ((self.begun, start), (self.ended, done)):
+            for place, time in found.items():
+                times[place] = time
+        if (done < 0).any():
             raise SimulationError("deadlock: the reference machine stopped before the end")
-        return Times(self.start, self.done, self.waits)
+        return Times(start, done, self.waits)
+
+    def _rounds(self) -> Times:
+        none = np.zeros((self.t.n_rows, 0), np.int64)
+        issued = [divmod(p.next_work, len(p.work)) if p.work else (0, 0) for p in self.processors]
+        return Times(none, none, self.waits, 0, np.array([i[0] for i in issued]), np.array([i[1] for i in issued]))
 
     # Issue -------------------------------------------------------------------------------------------------
 
@@ -100,14 +114,28 @@ class _Machine:
         processor = self.processors[p]
         return processor.detached < self.t.queue if self.t.detached[row] else len(processor.attached) < self.t.window
 
+    def _next(self, p: int) -> tuple[int, int] | None:
+        """Row and sample that a processor issues next."""
+        processor = self.processors[p]
+        if self.t.until_cycles and processor.work:
+            round_number, place = divmod(processor.next_work, len(processor.work))
+            return processor.work[place][0], round_number
+        return processor.work[processor.next_work] if processor.next_work < len(processor.work) else None
+
     def _issue(self, time: int, p: int) -> None:
         processor = self.processors[p]
-        if processor.next_work == len(processor.work):
+        following = self._next(p)
+        if following is None or (self.t.until_cycles and time >= self.t.until_cycles):
             return
-        row, sample = processor.work[processor.next_work]
+        row, sample = following
         if not self._has_room(p, row):
             processor.blocked_since = time
             return
+        if self.t.lead[row] and not processor.has_led:
+            processor.has_led = True
+            self._at(time + int(self.t.lead[row]), _ISSUE, p, None)
+            return
+        processor.has_led = False
         processor.next_work += 1
         instance = _Instance(row, sample, processor.age, time)
         processor.age += 1
@@ -117,7 +145,7 @@ class _Machine:
         else:
             processor.attached.append(instance)
         wanted = [(r, sample - d) for r, d in self._dependencies(row) if sample >= d]
-        instance.missing = {w for w in wanted if not 0 <= self.done[w] <= time}
+        instance.missing = {w for w in wanted if w not in self.ended}
         if not instance.missing:
             self._become_ready(time, instance)
         elif self.t.in_order:
@@ -129,7 +157,7 @@ class _Machine:
         row = instance.row
         p = int(self.owner[row])
         self.waits[row, 0] += time - instance.issued_at
-        if self.t.kind[row] in (SEND, RECEIVE):
+        if self.t.kind[row] in (SEND, RECEIVE) and not self.t.posts[row]:
             self._at(time, _LOCAL, p, instance, _POST)
         else:
             self._request(time, p, instance, 0)
@@ -144,7 +172,7 @@ class _Machine:
         send = instance if self.t.kind[instance.row] == SEND else other
         assert send.posted_at is not None
         self.waits[send.row, 2] += time - send.posted_at
-        self._request(time + self.t.handshake_cycles, int(self.owner[send.row]), send, 0)
+        self._request(time + self.t.handshake_cycles, int(self.owner[send.row]), send, int(self.t.posts[send.row]))
 
     # Phases ------------------------------------------------------------------------------------------------
 
@@ -158,13 +186,15 @@ class _Machine:
         hold, travel = int(t.phase_hold[row, phase]), int(t.phase_pass[row, phase])
         begin = self._book(int(t.phase_res[row, phase]), hold, time)
         self.waits[row, 1] += begin - time
-        if phase == 0 and self.start[row, instance.sample] < 0:
-            self.start[row, instance.sample] = begin
+        self.begun.setdefault((row, instance.sample), begin)
         is_only, is_last = t.n_phases[row] == 1, phase + 1 == t.n_phases[row]
         goes_on = is_last if t.is_serial else (phase == 1 or is_only)
         if goes_on and instance.begun < t.reps[row]:
             instance.begun += 1
             self._request(begin + travel if is_only or t.is_serial else begin, p, instance, 0)
+        if phase + 1 == t.posts[row]:
+            self._at(begin + travel, _LOCAL, p, instance, _POST)
+            return
         if phase + 1 < t.n_phases[row]:
             self._request(begin + travel, p, instance, phase + 1)
             return
@@ -209,24 +239,25 @@ class _Machine:
     def _complete(self, time: int, p: int, instance: _Instance) -> None:
         processor = self.processors[p]
         row, sample = instance.row, instance.sample
-        self.done[row, sample] = time
+        self.ended[row, sample] = time
         del self.flying[row, sample]
         if self.t.detached[row]:
             processor.detached -= 1
         else:
-            while processor.attached and self.done[processor.attached[0].row, processor.attached[0].sample] >= 0:
+            while processor.attached and (processor.attached[0].row, processor.attached[0].sample) in self.ended:
                 processor.attached.pop(0)
         if processor.blocked_since is not None:
-            waiting = processor.work[processor.next_work][0]
-            if self._has_room(p, waiting):
-                self.waits[waiting, 3] += time - processor.blocked_since
+            waiting = self._next(p)
+            assert waiting is not None
+            if self._has_room(p, waiting[0]):
+                self.waits[waiting[0], 3] += time - processor.blocked_since
                 processor.blocked_since = None
                 self._at(time, _ISSUE, p, None)
         if self.t.kind[row] == SEND:
             receive = self.flying[int(self.t.partner[row]), sample]
             assert receive.posted_at is not None
             self.waits[receive.row, 2] += time - receive.posted_at
-            self._at(time, _LOCAL, int(self.owner[receive.row]), receive, 0)
+            self._request(time, int(self.owner[receive.row]), receive, int(self.t.posts[receive.row]))
         for target, distance in self.dependents[row]:
             waiter = self.flying.get((target, sample + distance))
             if waiter is None or (row, sample) not in waiter.missing:

@@ -50,6 +50,7 @@ class Timing:
         handshake_cycles: cycles from the meeting of send and receive to the start.
         hop_cycles: cycles from link to link of a route.
         is_wormhole: whether a message holds its whole route at once.
+        until_cycles: time from which nothing is issued, with streams that repeat without end; 0 to run `samples`.
     """
 
     stream_ptr: Array
@@ -84,6 +85,7 @@ class Timing:
     handshake_cycles: int = 1
     hop_cycles: int = 1
     is_wormhole: bool = False
+    until_cycles: int = 0
 
     def __post_init__(self) -> None:
         """Brings arrays to the dtypes that the kernel is compiled for and makes them read-only."""
@@ -137,19 +139,24 @@ class Times:
         done: int64[n, samples], cycles: when it is done.
         waits: int64[n, 4], cycles: waiting by cause (dependency, resource, message, window), over all samples.
         events: events handled (0 from the reference machine).
+        rounds: int64[P], iterations that each processor has issued to their end; only where streams repeat until a time,
+            and then `start` and `done` hold no samples.
+        place: int64[P], rows that it has issued of the iteration after that.
     """
 
     start: Array
     done: Array
     waits: Array
     events: int = 0
+    rounds: Array | None = None
+    place: Array | None = None
 
     def in_cycles(self, ticks_per_cycle: int) -> Times:
         """Times in whole cycles: starts rounded down, ends rounded up."""
         if ticks_per_cycle == 1:
             return self
         start, done, waits = self.start // ticks_per_cycle, -(-self.done // ticks_per_cycle), self.waits // ticks_per_cycle
-        return Times(start, np.where(self.done < 0, -1, done), waits, self.events)
+        return Times(start, np.where(self.done < 0, -1, done), waits, self.events, self.rounds, self.place)
 
 
 WAIT_NAMES = ("dependency", "resource", "message", "window")
