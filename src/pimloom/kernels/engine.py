@@ -32,9 +32,8 @@ heap is touched only for shared resources and for processors with an open wait.
 
 from __future__ import annotations
 
-import numpy as np
-
 from pimloom.kernels._jit import jit
+from pimloom.kernels.agenda import CURSOR, NEVER, drop, earliest, enter, leave, push, sink
 
 OK = 0
 DEADLOCK = 1
@@ -54,6 +53,11 @@ WAIT_MESSAGE = 2
 WAIT_WINDOW = 3
 N_WAITS = 4
 
+# What is known of a row, one line of a table per row, and in it of each phase.
+_STAGE, _KIND, _DETACHED, _PARTNER, _REPS, _LEAD, _POSTS, _PHASES, _FIRST = range(9)
+_RES, _HOLD, _PASS, _CODE = range(4)
+_LINE = _FIRST + 4 * MAX_PHASES
+
 _COMPLETE = 0
 _LOCAL = 1
 _ISSUE = 2
@@ -66,32 +70,29 @@ _NO_ROOM = 1
 _HELD = 2
 _FINISHED = 3
 
+# What is known of an instance in flight, one line of a table per slot.
+_ROW, _BEGIN, _END, _MARK, _WAITED, _COLUMN, _SINCE, _SAMPLE = range(8)
+_PLACE, _MISSING, _READY, _POSTED, _STARTED, _DEPENDED = range(8, 14)
+SLOT = 16  # length of a line
 
-@jit
-def _push(ev_time, ev_key, ev_slot, ev_n, capacity, p, time, key, slot):
-    """Puts an event into the sorted queue of processor p (latest first); False if the queue is full."""
-    low = p * capacity
-    i = low + ev_n[p]
-    if ev_n[p] >= capacity:
-        return False
-    while i > low and (ev_time[i - 1] < time or (ev_time[i - 1] == time and ev_key[i - 1] <= key)):
-        ev_time[i] = ev_time[i - 1]
-        ev_key[i] = ev_key[i - 1]
-        ev_slot[i] = ev_slot[i - 1]
-        i -= 1
-    ev_time[i] = time
-    ev_key[i] = key
-    ev_slot[i] = slot
-    ev_n[p] += 1
-    return True
+# A key of an event: class, age of the instance, phase, slot.
+_CLASS_BITS = 60
+_AGE_BITS = 20
+_PHASE_BITS = 16
+_SLOT_MASK = (1 << _PHASE_BITS) - 1
+MAX_SLOTS = 1 << _PHASE_BITS
 
 
 @jit
 def _acquire(
-    res, hold, time, free, last, n_commands, hop, wormhole,
-    route_ptr, route_link, gap_device, gap_ptr, gap_before, gap_after, gap_cycles,
+    res, hold, code, time, free, last, n_commands, hop, wormhole,
+    route_ptr, route_link, gap_ptr, gap_before, gap_after, gap_cycles,
 ):  # fmt: skip
     """Books a resource, a route or a command of a device from `time` on; returns the start."""
+    if res >= 0 and code < 2:
+        begin = max(time, free[res])
+        free[res] = begin + hold
+        return begin
     begin = time
     if res < 0:
         q = -1 - res
@@ -110,11 +111,7 @@ def _acquire(
             free[route_link[e]] = begin + lag + hold
             lag += hop
         return begin
-    device = gap_device[res]
-    if device < 0:
-        begin = max(begin, free[res])
-        free[res] = begin + hold
-        return begin
+    device = (code >> 1) - 1
     for g in range(gap_ptr[device], gap_ptr[device + 1]):
         if gap_after[g] == hold:
             begin = max(begin, last[res * n_commands + gap_before[g]] + gap_cycles[g])
@@ -123,13 +120,21 @@ def _acquire(
 
 
 @jit
+def _key(rows, row, phase, mark):
+    """The key of an event that asks for a phase, or announces an end of a message."""
+    event = _LOCAL if phase == _POST else _LOCAL + 2 * (rows[row * _LINE + _FIRST + phase * 4 + _CODE] & 1)
+    return (event << _CLASS_BITS) | mark | (phase << _PHASE_BITS)
+
+
+@jit
 def run(
-    stream_ptr, processor, samples, iterations, kept, until, stage, kind, detached, partner, reps, lead, posts, n_phases,
-    phase_res, phase_hold, phase_pass,
+    stream_ptr, processor, samples, iterations, kept, until, rows,
     dep_ptr, dep_row, dep_distance, next_ptr, next_row, next_distance,
-    shared, route_ptr, route_link, gap_device, gap_ptr, gap_before, gap_after, gap_cycles,
+    route_ptr, route_link, gap_ptr, gap_before, gap_after, gap_cycles,
     window, queue, issue_cycles, in_order, serial, handshake, hop, wormhole, capacity,
-    start, done, waits, where, rounds, place, report,
+    times, waits, where, rounds, place, report,
+    free, last, n_commands, events, n_events, issue_at, flying, s_free, s_n_free, retired_at, issued, retired, in_queue,
+    pc, iteration, age, state, led, state_since, held_slot, open_waits, order, ring, following, queued, is_far, heap, todo, in_todo,
 ):  # fmt: skip
     """Simulates all streams to their end.
 
@@ -140,27 +145,21 @@ def run(
         iterations: int. Times each stream runs: samples + the largest stage.
         kept: int. Samples whose times are kept: sample s is in column s mod kept; `samples` where all are.
         until: int. Cycle from which nothing is issued; MAX_TIME to run all samples.
-        stage: int32[n]. Iterations that a row lags behind.
-        kind: int8[n]. COMPUTE, SEND or RECEIVE.
-        detached: int8[n]. 1 where the row leaves the window as soon as it is issued.
-        partner: int32[n]. The row at the other end of a message, -1 for COMPUTE.
-        reps: int32[n]. Repetitions, at least 1 (1 for the ends of messages).
-        lead: int32[n], cycles from the moment that the row could be issued to its issue.
-        posts: int8[n]. Phases of an end of a message before it announces itself, fewer than n_phases; 0 for COMPUTE.
-        n_phases: int8[n]. Phases of one repetition, 1..MAX_PHASES.
-        phase_res: int32[n * MAX_PHASES]. Resource of each phase; -1 - q for route q.
-        phase_hold: int32[n * MAX_PHASES], cycles that the resource is taken (or the command of a device).
-        phase_pass: int32[n * MAX_PHASES], cycles from start to the next phase, at least 1.
+        rows: int32[n * 24]. Of each row: stage (iterations that it lags behind), kind (COMPUTE, SEND or RECEIVE), detached (1 where
+            it leaves the window as soon as it is issued), partner (the row at the other end of a message, -1 for COMPUTE), reps
+            (repetitions, at least 1; 1 for the ends of messages), lead (cycles from the moment that it could be issued to its
+            issue), posts (phases of an end of a message before it announces itself, fewer than n_phases; 0 for COMPUTE), n_phases
+            (phases of one repetition, 1..MAX_PHASES); and of each of MAX_PHASES phases: resource (-1 - q for route q), hold (cycles
+            that the resource is taken, or the command of a device), pass (cycles from start to the next phase, at least 1), code (1
+            where processors contend for the resource, plus 2 * (d + 1) where it obeys the constraint table d).
         dep_ptr: int32[n + 1]. Dependencies of row i are dep_row[dep_ptr[i]:dep_ptr[i + 1]].
         dep_row: int32[m]. Row depended on.
         dep_distance: int32[m]. Samples back.
         next_ptr: int32[n + 1]. The same edges, grouped by their source.
         next_row: int32[m]. Row that depends.
         next_distance: int32[m]. Samples forward.
-        shared: int8[R]. 1 where processors contend for a resource.
         route_ptr: int32[Q + 1]. Links of route q are route_link[route_ptr[q]:route_ptr[q + 1]].
         route_link: int32[L]. Resources that are links.
-        gap_device: int32[R]. Constraint table of a resource, -1 for a plain one.
         gap_ptr: int32[D + 1]. Constraints of device d.
         gap_before: int32[G]. Command issued before.
         gap_after: int32[G]. Command that must wait.
@@ -174,269 +173,225 @@ def run(
         hop: int. Cycles from one link of a route to the next.
         wormhole: int. 1 where a message holds its whole route.
         capacity: int. Events that one processor may have pending.
-        start: int64[n * kept], cycles. Out: when an instance first starts a phase; filled with -1.
-        done: int64[n * kept], cycles. Out: when an instance is done; filled with -1.
+        times: int64[n * kept * 2], cycles. Out: when an instance first starts a phase, and when it is done; filled with -1.
         waits: int64[n * N_WAITS], cycles. Out: waiting time of each row by cause, over all samples.
         where: int32[n * kept]. Scratch, filled with -1: the slot of an instance in flight.
         rounds: int64[P]. Out: iterations that each processor has issued to their end.
         place: int64[P]. Out: rows that it has issued of the iteration after that.
         report: int64[4]. Out: instances done, events handled, and on failure the processor and row.
+        free: int64[R], filled with 0. Scratch, like all that follows: cycle from which each resource is free.
+        last: int64[R * n_commands], cycle of the last of each command of each device.
+        n_commands: int. Commands of devices.
+        events: int64[2 * P * capacity], (time, key) of what is to come on each processor, a heap each.
+        n_events: int64[P], their number.
+        issue_at: int64[P], time of the next issue, NEVER where something else has to happen first.
+        flying: int64[P * slots * SLOT], instances in flight.
+        s_free: int32[P * slots], free slots, a stack per processor.
+        s_n_free: int64[P], their number.
+        retired_at: int64[P * window], done times of the attached instances in the window.
+        issued: int64[P], attached instances issued.
+        retired: int64[P], attached instances retired.
+        in_queue: int64[P], detached instances in flight.
+        pc: int64[P], next row of each processor.
+        iteration: int64[P], its iteration.
+        age: int64[P], instances issued.
+        state: int8[P], one of _ISSUING, _NO_ROOM, _HELD, _FINISHED.
+        led: int8[P], whether the lead of the next row has passed.
+        state_since: int64[P], cycle since which there is no room.
+        held_slot: int64[P], instance that issue waits for, -1 for none.
+        open_waits: int64[P], things awaited from other processors.
+        order: int64[4], state of the queue of processors.
+        ring: int64[RING], first processor of each bucket.
+        following: int64[P], next processor of the bucket.
+        queued: int64[P], entry of each processor in the queue, -1 for none.
+        is_far: int8[P], whether that entry is in the heap.
+        heap: int64[>= 2 P], entries far ahead.
+        todo: int32[P], processors to look at before anything else.
+        in_todo: int8[P], 1 for those.
 
     Returns:
         OK, DEADLOCK, QUEUE_OVERFLOW or TIME_OVERFLOW.
     """
     n_procs = stream_ptr.size - 1
     slots = window + queue
-    n_commands = 1
-    for g in range(gap_before.size):
-        n_commands = max(n_commands, gap_before[g] + 1, gap_after[g] + 1)
-    free = np.zeros(shared.size, np.int64)
-    last = np.full(shared.size * n_commands if gap_before.size else 1, -MAX_TIME, np.int64)
-    ev_time = np.empty(n_procs * capacity, np.int64)
-    ev_key = np.empty(n_procs * capacity, np.int64)
-    ev_slot = np.empty(n_procs * capacity, np.int32)
-    ev_n = np.zeros(n_procs, np.int64)
-    # Instances in flight, by slot.
-    s_row = np.empty(n_procs * slots, np.int32)
-    s_sample = np.empty(n_procs * slots, np.int32)
-    s_column = np.empty(n_procs * slots, np.int32)  # sample mod kept
-    s_age = np.empty(n_procs * slots, np.int64)
-    s_place = np.empty(n_procs * slots, np.int64)  # position in the window
-    s_begin = np.empty(n_procs * slots, np.int32)  # repetitions not begun
-    s_end = np.empty(n_procs * slots, np.int32)  # repetitions not ended
-    s_missing = np.empty(n_procs * slots, np.int32)
-    s_ready = np.empty(n_procs * slots, np.int64)  # earliest readiness known so far
-    s_since = np.empty(n_procs * slots, np.int64)  # issue time, then time of posting
-    s_posted = np.zeros(n_procs * slots, np.int8)
-    s_free = np.empty(n_procs * slots, np.int32)
-    s_n_free = np.full(n_procs, slots, np.int64)
-    ring = np.full(n_procs * window, -1, np.int64)  # done times of the attached instances in the window
-    issued = np.zeros(n_procs, np.int64)
-    retired = np.zeros(n_procs, np.int64)
-    in_queue = np.zeros(n_procs, np.int64)
-    pc = stream_ptr[:-1].copy()
-    iteration = np.zeros(n_procs, np.int64)
-    age = np.zeros(n_procs, np.int64)
-    state = np.zeros(n_procs, np.int8)
-    led = np.zeros(n_procs, np.int8)  # whether the lead of the next row has passed
-    state_since = np.zeros(n_procs, np.int64)
-    held_slot = np.full(n_procs, -1, np.int64)
-    open_waits = np.zeros(n_procs, np.int64)
-    heap = np.empty(2 * n_procs + 64, np.int64)
-    heap_n = 0
-    heap_key = np.full(n_procs, -1, np.int64)
-    todo = np.empty(n_procs, np.int32)
-    in_todo = np.zeros(n_procs, np.int8)
-    todo_n = 0
     p_bits = 1
     while (1 << p_bits) < n_procs:
         p_bits += 1
     p_mask = (1 << p_bits) - 1
+    todo_n = n_procs
     n_done = 0
-    n_events = 0
+    n_handled = 0
     failed = OK
     failed_p = -1
-    for p in range(n_procs - 1, -1, -1):
-        for i in range(slots):
-            s_free[p * slots + i] = slots - 1 - i
-        _push(ev_time, ev_key, ev_slot, ev_n, capacity, p, 0, _ISSUE << 60, 0)
-        todo[todo_n] = p
-        in_todo[p] = 1
-        todo_n += 1
     while failed == OK:
         must_queue = True
         if todo_n > 0:
             todo_n -= 1
             p = todo[todo_n]
             in_todo[p] = 0
-        elif heap_n > 0:
-            top = heap[0]
-            heap_n -= 1
-            moved = heap[heap_n]
-            i = 0
-            while 2 * i + 1 < heap_n:
-                child = 2 * i + 1
-                if child + 1 < heap_n and heap[child + 1] < heap[child]:
-                    child += 1
-                if heap[child] >= moved:
-                    break
-                heap[i] = heap[child]
-                i = child
-            heap[i] = moved
-            p = top & p_mask
-            if heap_key[p] != top:
-                continue  # the processor has another entry
-            heap_key[p] = -1
-            if ev_n[p] > 0:
-                at = p * capacity + ev_n[p] - 1
-                # It may also have moved on without the heap; then it has to queue again.
-                must_queue = (((ev_time[at] * 4 + (ev_key[at] >> 60)) << p_bits) | p) != top
         else:
-            break
-        while ev_n[p] > 0 and failed == OK:
-            at = p * capacity + ev_n[p] - 1
-            time = ev_time[at]
-            key = ev_key[at]
-            event = key >> 60
+            top = earliest(order, ring, queued, heap, p_bits)
+            if top == NEVER:
+                break
+            p = top & p_mask
+            leave(order, ring, following, queued, is_far, p, p_bits)
+            order[CURSOR] = top >> (p_bits + 2)
+            if is_far[p]:
+                sink(heap, order)
+            # It may also have moved on without the queue; then it has to queue again.
+            time, event = issue_at[p], _ISSUE
+            if n_events[p] > 0:
+                at = 2 * p * capacity
+                if events[at] < time or (events[at] == time and (events[at + 1] >> _CLASS_BITS) < _ISSUE):
+                    time, event = events[at], events[at + 1] >> _CLASS_BITS
+            must_queue = (((time * 4 + event) << p_bits) | p) != top
+        while failed == OK:
+            time, event, key = issue_at[p], _ISSUE, 0
+            if n_events[p] > 0:
+                at = 2 * p * capacity
+                if events[at] < time or (events[at] == time and (events[at + 1] >> _CLASS_BITS) < _ISSUE):
+                    time, key = events[at], events[at + 1]
+                    event = key >> _CLASS_BITS
+            if time == NEVER:
+                break
             if must_queue and (event == _SHARED or open_waits[p] > 0):
-                packed = ((time * 4 + event) << p_bits) | p
-                if todo_n > 0 or (heap_n > 0 and heap[0] < packed):
-                    if heap_key[p] != packed:
-                        if heap_n == heap.size:
-                            grown = np.empty(2 * heap_n, np.int64)
-                            grown[:heap_n] = heap
-                            heap = grown
-                        i = heap_n
-                        heap_n += 1
-                        while i > 0 and heap[(i - 1) >> 1] > packed:
-                            heap[i] = heap[(i - 1) >> 1]
-                            i = (i - 1) >> 1
-                        heap[i] = packed
-                        heap_key[p] = packed
+                entry = ((time * 4 + event) << p_bits) | p
+                if queued[p] == entry:
+                    break
+                if todo_n > 0 or earliest(order, ring, queued, heap, p_bits) < entry:
+                    if queued[p] >= 0:
+                        leave(order, ring, following, queued, is_far, p, p_bits)
+                    enter(order, ring, following, queued, is_far, heap, p, entry, p_bits)
                     break
             must_queue = True
-            ev_n[p] -= 1
-            n_events += 1
-            slot = ev_slot[at]
-            s = p * slots + slot
+            n_handled += 1
             if event == _LOCAL or event == _SHARED:  # noqa: SIM109
-                row = s_row[s]
-                phase = key & 15
+                drop(events, n_events, capacity, p)
+                slot = key & _SLOT_MASK
+                s = (p * slots + slot) * SLOT
+                row = flying[s + _ROW]
+                phase = (key >> _PHASE_BITS) & 15
                 if phase == _POST:
                     # Send and receive meet.
-                    other_row = partner[row]
+                    other_row = rows[row * _LINE + _PARTNER]
                     other_p = processor[other_row]
-                    code = where[other_row * kept + s_column[s]]
-                    s_posted[s] = 1
-                    s_since[s] = time
-                    if code < 0 or s_posted[code] == 0:
+                    other = where[other_row * kept + flying[s + _COLUMN]]
+                    flying[s + _POSTED] = 1
+                    flying[s + _SINCE] = time
+                    if other < 0 or flying[other * SLOT + _POSTED] == 0:
                         open_waits[p] += 1
                         continue
-                    meet = max(time, s_since[code])  # the other end may have run ahead
-                    send, send_p = (s, p) if kind[row] == SEND else (code, other_p)
-                    send_row = s_row[send]
-                    waits[send_row * N_WAITS + WAIT_MESSAGE] += meet - s_since[send]
+                    meet = max(time, flying[other * SLOT + _SINCE])  # the other end may have run ahead
+                    send, send_p = (p * slots + slot, p) if rows[row * _LINE + _KIND] == SEND else (other, other_p)
+                    send_row = flying[send * SLOT + _ROW]
+                    waits[send_row * N_WAITS + WAIT_MESSAGE] += meet - flying[send * SLOT + _SINCE]
                     if send_p != p:
                         open_waits[send_p] -= 1
                         open_waits[p] += 1  # the receive waits for the data
-                    first = posts[send_row]
-                    res = phase_res[send_row * MAX_PHASES + first]
-                    event = _SHARED if (res < 0 or shared[res]) else _LOCAL
-                    if not _push(ev_time, ev_key, ev_slot, ev_n, capacity, send_p, meet + handshake,
-                                 (event << 60) | (s_age[send] << 4) | first, send - send_p * slots):  # fmt: skip
+                    key = _key(rows, send_row, rows[send_row * _LINE + _POSTS], flying[send * SLOT + _MARK])
+                    if not push(events, n_events, capacity, send_p, meet + handshake, key):
                         failed, failed_p = QUEUE_OVERFLOW, send_p
                     if send_p != p and in_todo[send_p] == 0:
                         todo[todo_n] = send_p
                         in_todo[send_p] = 1
                         todo_n += 1
                     continue
-                x = row * MAX_PHASES + phase
-                hold = phase_hold[x]
-                begin = _acquire(phase_res[x], hold, time, free, last, n_commands, hop, wormhole,
-                                 route_ptr, route_link, gap_device, gap_ptr, gap_before, gap_after, gap_cycles)  # fmt: skip
-                waits[row * N_WAITS + WAIT_RESOURCE] += begin - time
+                x = row * _LINE + _FIRST + phase * 4
+                passing = rows[x + _PASS]
+                begin = _acquire(rows[x + _RES], rows[x + _HOLD], rows[x + _CODE], time, free, last, n_commands, hop, wormhole,
+                                 route_ptr, route_link, gap_ptr, gap_before, gap_after, gap_cycles)  # fmt: skip
+                flying[s + _WAITED] += begin - time
                 if begin > MAX_TIME:
                     failed, failed_p = TIME_OVERFLOW, p
-                if phase == 0 and s_begin[s] == reps[row] - 1:
-                    start[row * kept + s_column[s]] = begin
-                mark = s_age[s] << 4
-                n = n_phases[row]
+                n = rows[row * _LINE + _PHASES]
+                mark = flying[s + _MARK]
+                to_begin = flying[s + _BEGIN]
+                if phase == 0 and to_begin == rows[row * _LINE + _REPS] - 1:
+                    flying[s + _STARTED] = begin
                 stored = True
-                if s_begin[s] > 0 and ((phase + 1 == n) if serial else (phase == 1 or n == 1)):
-                    s_begin[s] -= 1
-                    res = phase_res[row * MAX_PHASES]
-                    event = _SHARED if (res < 0 or shared[res]) else _LOCAL
-                    again = begin + phase_pass[x] if (serial or n == 1) else begin
-                    stored = _push(ev_time, ev_key, ev_slot, ev_n, capacity, p, again, (event << 60) | mark, slot)
+                if to_begin > 0 and ((phase + 1 == n) if serial else (phase == 1 or n == 1)):
+                    flying[s + _BEGIN] = to_begin - 1
+                    again = begin + passing if (serial or n == 1) else begin
+                    stored = push(events, n_events, capacity, p, again, _key(rows, row, 0, mark))
                 if phase + 1 < n:
-                    res = phase_res[x + 1]
-                    event = _SHARED if (res < 0 or shared[res]) else _LOCAL
-                    following = phase + 1
-                    if following == posts[row]:
-                        event, following = _LOCAL, _POST
-                    stored &= _push(ev_time, ev_key, ev_slot, ev_n, capacity, p, begin + phase_pass[x],
-                                    (event << 60) | mark | following, slot)  # fmt: skip
+                    next_phase = _POST if phase + 1 == rows[row * _LINE + _POSTS] else phase + 1
+                    stored &= push(events, n_events, capacity, p, begin + passing, _key(rows, row, next_phase, mark))
                 else:
-                    s_end[s] -= 1
-                    if s_end[s] == 0:
-                        stored &= _push(ev_time, ev_key, ev_slot, ev_n, capacity, p, begin + phase_pass[x], mark, slot)
+                    flying[s + _END] -= 1
+                    if flying[s + _END] == 0:
+                        stored &= push(events, n_events, capacity, p, begin + passing, mark)
                 if not stored:
                     failed, failed_p = QUEUE_OVERFLOW, p
             elif event == _COMPLETE:
-                row = s_row[s]
-                sample = s_sample[s]
-                column = s_column[s]
-                done[row * kept + column] = time
+                drop(events, n_events, capacity, p)
+                slot = key & _SLOT_MASK
+                s = (p * slots + slot) * SLOT
+                row = flying[s + _ROW]
+                column = flying[s + _COLUMN]
+                times[2 * (row * kept + column)] = flying[s + _STARTED]
+                times[2 * (row * kept + column) + 1] = time
                 where[row * kept + column] = -1
+                waits[row * N_WAITS + WAIT_RESOURCE] += flying[s + _WAITED]
+                waits[row * N_WAITS + WAIT_DEPENDENCY] += flying[s + _DEPENDED]
+                flying[s + _WAITED] = 0
+                flying[s + _DEPENDED] = 0
                 n_done += 1
                 s_free[p * slots + s_n_free[p]] = slot
                 s_n_free[p] += 1
-                if detached[row]:
+                if rows[row * _LINE + _DETACHED]:
                     in_queue[p] -= 1
                 else:
-                    ring[p * window + s_place[s] % window] = time
-                    while retired[p] < issued[p] and ring[p * window + retired[p] % window] >= 0:
-                        ring[p * window + retired[p] % window] = -1
+                    retired_at[p * window + flying[s + _PLACE] % window] = time
+                    while retired[p] < issued[p] and retired_at[p * window + retired[p] % window] >= 0:
+                        retired_at[p * window + retired[p] % window] = -1
                         retired[p] += 1
                 if state[p] == _NO_ROOM:
                     waiting = pc[p]
-                    if (in_queue[p] < queue) if detached[waiting] else (issued[p] - retired[p] < window):
+                    if (in_queue[p] < queue) if rows[waiting * _LINE + _DETACHED] else (issued[p] - retired[p] < window):
                         state[p] = _ISSUING
                         waits[waiting * N_WAITS + WAIT_WINDOW] += time - state_since[p]
-                        if not _push(ev_time, ev_key, ev_slot, ev_n, capacity, p, time, _ISSUE << 60, 0):
-                            failed, failed_p = QUEUE_OVERFLOW, p
-                if kind[row] == SEND:
-                    other_row = partner[row]
+                        issue_at[p] = time
+                if rows[row * _LINE + _KIND] == SEND:
+                    other_row = rows[row * _LINE + _PARTNER]
                     other_p = processor[other_row]
-                    code = where[other_row * kept + column]
+                    other = where[other_row * kept + column]
                     open_waits[other_p] -= 1
-                    waits[other_row * N_WAITS + WAIT_MESSAGE] += time - s_since[code]
-                    first = posts[other_row]
-                    res = phase_res[other_row * MAX_PHASES + first]
-                    event = _SHARED if (res < 0 or shared[res]) else _LOCAL
-                    if not _push(ev_time, ev_key, ev_slot, ev_n, capacity, other_p, time,
-                                 (event << 60) | (s_age[code] << 4) | first, code - other_p * slots):  # fmt: skip
+                    waits[other_row * N_WAITS + WAIT_MESSAGE] += time - flying[other * SLOT + _SINCE]
+                    key = _key(rows, other_row, rows[other_row * _LINE + _POSTS], flying[other * SLOT + _MARK])
+                    if not push(events, n_events, capacity, other_p, time, key):
                         failed, failed_p = QUEUE_OVERFLOW, other_p
                     if in_todo[other_p] == 0:
                         todo[todo_n] = other_p
                         in_todo[other_p] = 1
                         todo_n += 1
+                sample = flying[s + _SAMPLE]
                 for e in range(next_ptr[row], next_ptr[row + 1]):
-                    target = next_row[e]
-                    target_sample = sample + next_distance[e]
-                    if target_sample >= samples:
+                    if sample + next_distance[e] >= samples:
                         continue
-                    column = s_column[s] + next_distance[e]
-                    while column >= kept:
-                        column -= kept
-                    code = where[target * kept + column]
-                    if code < 0:
+                    target = next_row[e]
+                    other_column = column + next_distance[e]
+                    while other_column >= kept:
+                        other_column -= kept
+                    other = where[target * kept + other_column]
+                    if other < 0:
                         continue
                     owner = processor[target]
-                    s_missing[code] -= 1
-                    s_ready[code] = max(s_ready[code], time)
+                    o = other * SLOT
+                    flying[o + _MISSING] -= 1
+                    flying[o + _READY] = max(flying[o + _READY], time)
                     if owner != p:
                         open_waits[owner] -= 1
-                    if s_missing[code] == 0:
-                        ready = s_ready[code]
-                        waits[target * N_WAITS + WAIT_DEPENDENCY] += ready - s_since[code]
-                        s_since[code] = ready
-                        if kind[target] == COMPUTE or posts[target] > 0:
-                            res = phase_res[target * MAX_PHASES]
-                            event = _SHARED if (res < 0 or shared[res]) else _LOCAL
-                            first = 0
-                        else:
-                            event = _LOCAL
-                            first = _POST
-                        stored = _push(ev_time, ev_key, ev_slot, ev_n, capacity, owner, ready,
-                                       (event << 60) | (s_age[code] << 4) | first, code - owner * slots)  # fmt: skip
-                        if held_slot[owner] == code:
+                    if flying[o + _MISSING] == 0:
+                        ready = flying[o + _READY]
+                        flying[o + _DEPENDED] = ready - flying[o + _SINCE]
+                        flying[o + _SINCE] = ready
+                        first = 0 if rows[target * _LINE + _KIND] == COMPUTE or rows[target * _LINE + _POSTS] > 0 else _POST
+                        if not push(events, n_events, capacity, owner, ready, _key(rows, target, first, flying[o + _MARK])):
+                            failed, failed_p = QUEUE_OVERFLOW, owner
+                        if held_slot[owner] == other:
                             held_slot[owner] = -1
                             state[owner] = _ISSUING
-                            stored &= _push(ev_time, ev_key, ev_slot, ev_n, capacity, owner, ready + issue_cycles,
-                                            _ISSUE << 60, 0)  # fmt: skip
-                        if not stored:
-                            failed, failed_p = QUEUE_OVERFLOW, owner
+                            issue_at[owner] = ready + issue_cycles
                     if owner != p and in_todo[owner] == 0:
                         todo[todo_n] = owner
                         in_todo[owner] = 1
@@ -445,6 +400,7 @@ def run(
                 # Issue: skip the rows that are not active in this iteration, then take the next one.
                 row = pc[p]
                 end = stream_ptr[p + 1]
+                sample = iteration[p]
                 while iteration[p] < iterations:
                     if row == end:
                         row = stream_ptr[p]
@@ -452,88 +408,83 @@ def run(
                         if row == end:
                             iteration[p] = iterations
                         continue
-                    sample = iteration[p] - stage[row]
+                    sample = iteration[p] - rows[row * _LINE + _STAGE]
                     if 0 <= sample < samples:
                         break
                     row += 1
                 pc[p] = row
+                issue_at[p] = NEVER
                 if iteration[p] >= iterations or time >= until:
                     state[p] = _FINISHED
                     continue
-                if (in_queue[p] >= queue) if detached[row] else (issued[p] - retired[p] >= window):
+                detached = rows[row * _LINE + _DETACHED]
+                if (in_queue[p] >= queue) if detached else (issued[p] - retired[p] >= window):
                     state[p] = _NO_ROOM
                     state_since[p] = time
                     continue
-                if lead[row] > 0 and led[p] == 0:
+                if rows[row * _LINE + _LEAD] > 0 and led[p] == 0:
                     led[p] = 1
-                    if not _push(ev_time, ev_key, ev_slot, ev_n, capacity, p, time + lead[row], _ISSUE << 60, 0):
-                        failed, failed_p = QUEUE_OVERFLOW, p
+                    issue_at[p] = time + rows[row * _LINE + _LEAD]
                     continue
                 led[p] = 0
                 s_n_free[p] -= 1
                 slot = s_free[p * slots + s_n_free[p]]
-                s = p * slots + slot
-                sample = iteration[p] - stage[row]
-                s_row[s] = row
+                s = (p * slots + slot) * SLOT
                 column = sample if kept >= samples else sample % kept
-                s_sample[s] = sample
-                s_column[s] = column
-                s_age[s] = age[p]
-                s_begin[s] = reps[row] - 1
-                s_end[s] = reps[row]
-                s_posted[s] = 0
-                s_since[s] = time
+                flying[s + _ROW] = row
+                flying[s + _SAMPLE] = sample
+                flying[s + _COLUMN] = column
+                flying[s + _MARK] = (age[p] << _AGE_BITS) | slot
+                flying[s + _BEGIN] = rows[row * _LINE + _REPS] - 1
+                flying[s + _END] = rows[row * _LINE + _REPS]
+                flying[s + _POSTED] = 0
+                flying[s + _SINCE] = time
                 age[p] += 1
-                where[row * kept + column] = s
-                done[row * kept + column] = -1
-                if detached[row]:
+                where[row * kept + column] = p * slots + slot
+                if kept < samples:
+                    times[2 * (row * kept + column) + 1] = -1
+                if detached:
                     in_queue[p] += 1
                 else:
-                    s_place[s] = issued[p]
+                    flying[s + _PLACE] = issued[p]
                     issued[p] += 1
                 pc[p] = row + 1
                 missing = 0
                 ready = time
                 for e in range(dep_ptr[row], dep_ptr[row + 1]):
-                    source_sample = sample - dep_distance[e]
-                    if source_sample < 0:
+                    if dep_distance[e] > sample:
                         continue
-                    source_column = column - dep_distance[e]
-                    while source_column < 0:
-                        source_column += kept
-                    finished = done[dep_row[e] * kept + source_column]
+                    other_column = column - dep_distance[e]
+                    while other_column < 0:
+                        other_column += kept
+                    finished = times[2 * (dep_row[e] * kept + other_column) + 1]
                     if finished < 0:
                         missing += 1
                         if processor[dep_row[e]] != p:
                             open_waits[p] += 1
                     elif finished > ready:
                         ready = finished
-                s_missing[s] = missing
-                s_ready[s] = ready
-                stored = True
+                flying[s + _MISSING] = missing
+                flying[s + _READY] = ready
                 if missing == 0:
-                    waits[row * N_WAITS + WAIT_DEPENDENCY] += ready - time
-                    s_since[s] = ready
-                    if kind[row] == COMPUTE or posts[row] > 0:
-                        res = phase_res[row * MAX_PHASES]
-                        event = _SHARED if (res < 0 or shared[res]) else _LOCAL
-                        first = 0
-                    else:
-                        event = _LOCAL
-                        first = _POST
-                    stored = _push(ev_time, ev_key, ev_slot, ev_n, capacity, p, ready,
-                                   (event << 60) | (s_age[s] << 4) | first, slot)  # fmt: skip
+                    flying[s + _DEPENDED] = ready - time
+                    flying[s + _SINCE] = ready
+                    first = 0 if rows[row * _LINE + _KIND] == COMPUTE or rows[row * _LINE + _POSTS] > 0 else _POST
+                    if not push(events, n_events, capacity, p, ready, _key(rows, row, first, flying[s + _MARK])):
+                        failed, failed_p = QUEUE_OVERFLOW, p
                 if in_order and missing > 0:
                     state[p] = _HELD
-                    held_slot[p] = s
+                    held_slot[p] = p * slots + slot
                 else:
-                    again = (ready if in_order else time) + issue_cycles
-                    stored &= _push(ev_time, ev_key, ev_slot, ev_n, capacity, p, again, _ISSUE << 60, 0)
-                if not stored:
-                    failed, failed_p = QUEUE_OVERFLOW, p
+                    issue_at[p] = (ready if in_order else time) + issue_cycles
     report[0] = n_done
-    report[1] = n_events
+    report[1] = n_handled
     for p in range(n_procs):
+        # What is still in flight when issue has stopped.
+        for slot in range(p * slots, (p + 1) * slots if s_n_free[p] < slots else p * slots):
+            row = flying[slot * SLOT + _ROW]
+            waits[row * N_WAITS + WAIT_RESOURCE] += flying[slot * SLOT + _WAITED]
+            waits[row * N_WAITS + WAIT_DEPENDENCY] += flying[slot * SLOT + _DEPENDED]
         if stream_ptr[p] == stream_ptr[p + 1]:
             continue
         is_whole = pc[p] == stream_ptr[p + 1] and iteration[p] < iterations

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from pimloom.kernels._jit import jit
 
 OK = 0
@@ -11,7 +9,7 @@ CYCLE = 1
 
 
 @jit
-def longest(next_ptr, next_row, next_delay, duration, missing, ready, finish):
+def longest(next_ptr, next_row, next_delay, duration, missing, ready, finish, stack):
     """Earliest end of every row if nothing had to wait for a resource.
 
         finish[i] = ready[i] + duration[i];  ready[j] = max over edges (i, j) of ready[i] + delay(i, j)
@@ -24,12 +22,12 @@ def longest(next_ptr, next_row, next_delay, duration, missing, ready, finish):
         missing: int32[n]. Edges into each row; used up.
         ready: int64[n], cycles. Out, filled with 0.
         finish: int64[n], cycles. Out.
+        stack: int32[n]. Scratch.
 
     Returns:
         OK, or CYCLE if the edges form one.
     """
     n = duration.size
-    stack = np.empty(n, np.int32)
     size = 0
     for i in range(n):
         if missing[i] == 0:

@@ -59,6 +59,7 @@ def dependency_cycles(program: Program, costed: CostedProgram) -> int:
     status = status or paths.longest(
         next_ptr, targets[by_source].astype(np.int32), delays[by_source], duration,
         np.bincount(targets, minlength=t.n_rows).astype(np.int32), np.zeros(t.n_rows, np.int64), finish,
+        np.empty(t.n_rows, np.int32),
     )  # fmt: skip
     if status != paths.OK:
         raise InternalError(f"the rows of program '{program.name}' depend on each other in a circle")

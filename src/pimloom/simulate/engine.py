@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pimloom.errors import InternalError, SimulationError
-from pimloom.kernels import edges
+from pimloom.kernels import agenda, edges
 from pimloom.kernels import engine as kernel
 from pimloom.simulate.timing import Times, Timing
 
@@ -52,6 +52,41 @@ def _rounds_kept(timing: Timing) -> int:
     return (timing.window + timing.queue) // shortest + 3 + int(timing.dep_distance.max(initial=0))
 
 
+def _row_table(timing: Timing) -> np.ndarray:
+    """int32[n * 24], as the kernel takes it."""
+    t = timing
+    table = np.empty((t.n_rows, 24), np.int32)
+    for i, column in enumerate((t.stage, t.kind, t.detached, t.partner, t.reps, t.lead, t.posts, t.n_phases)):
+        table[:, i] = column
+    code = (t.shared | (t.gap_device + 1) << 1).astype(np.int32)
+    phases = table[:, 8:].reshape(t.n_rows, 4, 4)
+    phases[:, :, 0], phases[:, :, 1], phases[:, :, 2] = t.phase_res, t.phase_hold, t.phase_pass
+    phases[:, :, 3] = np.where(t.phase_res < 0, 1, code[np.maximum(t.phase_res, 0)])
+    return table.ravel()
+
+
+def _scratch(timing: Timing, capacity: int) -> tuple[object, ...]:
+    """What the kernel works on, in its order."""
+    p, slots = timing.n_processors, timing.window + timing.queue
+    commands = int(max(timing.gap_before.max(initial=0), timing.gap_after.max(initial=0))) + 1
+
+    def zeros(n: int = p, dtype: type = np.int64) -> np.ndarray:
+        return np.zeros(n, dtype)
+
+    def none(n: int = p) -> np.ndarray:
+        return np.full(n, -1, np.int64)
+
+    last = np.full(timing.shared.size * commands if timing.gap_before.size else 1, -kernel.MAX_TIME, np.int64)
+    free_slots = np.tile(np.arange(slots - 1, -1, -1, dtype=np.int32), p)
+    return (
+        zeros(timing.shared.size), last, commands, np.empty(2 * p * capacity, np.int64), zeros(), zeros(),
+        zeros(p * slots * kernel.SLOT), free_slots, np.full(p, slots, np.int64), none(p * timing.window), zeros(), zeros(), zeros(),
+        timing.stream_ptr[:-1].copy(), zeros(), zeros(), zeros(p, np.int8), zeros(p, np.int8), zeros(), none(), zeros(),
+        zeros(4), none(agenda.RING), none(), none(), zeros(p, np.int8), np.empty(4 * p + 64, np.int64),
+        np.arange(p - 1, -1, -1, dtype=np.int32), np.ones(p, np.int8),
+    )  # fmt: skip
+
+
 def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
     """Simulates to the end.
 
@@ -66,27 +101,30 @@ def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
     if timing.until_cycles:
         samples = iterations = MOST_ROUNDS
         kept = _rounds_kept(timing)
-    start = np.full(n * kept, -1, np.int64)
-    done = np.full(n * kept, -1, np.int64)
+    times = np.full(n * kept * 2, -1, np.int64)
     rounds, place = np.zeros(timing.n_processors, np.int64), np.zeros(timing.n_processors, np.int64)
     waits = np.zeros(n * kernel.N_WAITS, np.int64)
     report = np.zeros(4, np.int64)
     capacity = _pending_bound(timing)
+    if timing.window + timing.queue > kernel.MAX_SLOTS:
+        found = f"{timing.window + timing.queue} rows in flight on one processor"
+        raise SimulationError(f"simulate: {found} found, at most {kernel.MAX_SLOTS} expected; lower the issue window")
     if capacity * timing.n_processors > MAX_QUEUE_EVENTS * 64:
         raise SimulationError(f"simulate: {capacity} events may be pending on one processor; lower the issue window")
     next_ptr, next_row, next_distance = successors(timing)
     status = kernel.run(
-        timing.stream_ptr, timing.processor(), samples, iterations, kept, timing.until_cycles or kernel.MAX_TIME, timing.stage, timing.kind,
-        timing.detached, timing.partner, timing.reps, timing.lead, timing.posts, timing.n_phases,
-        timing.phase_res.ravel(), timing.phase_hold.ravel(), timing.phase_pass.ravel(),
+        timing.stream_ptr, timing.processor(), samples, iterations, kept, timing.until_cycles or kernel.MAX_TIME,
+        _row_table(timing),
         timing.dep_ptr, timing.dep_row, timing.dep_distance, next_ptr, next_row, next_distance,
-        timing.shared, timing.route_ptr, timing.route_link, timing.gap_device, timing.gap_ptr,
+        timing.route_ptr, timing.route_link, timing.gap_ptr,
         timing.gap_before, timing.gap_after, timing.gap_cycles,
         timing.window, timing.queue, timing.issue_cycles, int(timing.in_order), int(timing.is_serial), timing.handshake_cycles,
-        timing.hop_cycles, int(timing.is_wormhole), capacity, start, done, waits, np.full(n * kept, -1, np.int32), rounds, place, report,
+        timing.hop_cycles, int(timing.is_wormhole), capacity, times, waits, np.full(n * kept, -1, np.int32), rounds, place, report,
+        *_scratch(timing, capacity),
     )  # fmt: skip
+    start, done = np.moveaxis(times.reshape(n, kept, 2), 2, 0)
     if status == kernel.DEADLOCK:
-        raise SimulationError(deadlock_sentence(timing, done.reshape(n, samples), describe or "row {}".format))
+        raise SimulationError(deadlock_sentence(timing, done, describe or "row {}".format))
     if status == kernel.TIME_OVERFLOW:
         raise SimulationError(f"simulate: time passed 2**44 cycles on processor {report[2]}; the program is too long")
     if status != kernel.OK:
@@ -94,7 +132,7 @@ def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
     if timing.until_cycles:
         none = np.zeros((n, 0), np.int64)
         return Times(none, none, waits.reshape(n, kernel.N_WAITS), int(report[1]), rounds, place)
-    return Times(start.reshape(n, samples), done.reshape(n, samples), waits.reshape(n, kernel.N_WAITS), int(report[1]))
+    return Times(np.ascontiguousarray(start), np.ascontiguousarray(done), waits.reshape(n, kernel.N_WAITS), int(report[1]))
 
 
 def deadlock_sentence(timing: Timing, done: np.ndarray, describe: Callable[[int], str]) -> str:
