@@ -47,22 +47,22 @@ def push(events, n_events, capacity, p, time, key):
 
 
 @jit
-def drop(events, n_events, capacity, p):
-    """Takes the earliest event out of the heap of a processor.
+def replace(events, n_events, capacity, p, time, key):
+    """Puts an event in the place of the earliest in the heap of a processor.
 
     Args:
         events: int64[2 * P * capacity]. Of each processor a heap of (time, key).
-        n_events: int64[P]. Events in each, at least one in this.
+        n_events: int64[P]. Events in each.
         capacity: int. Room in each.
         p: int. The processor.
+        time: int. Cycle of the event.
+        key: int. Orders events of one cycle.
 
     Returns:
         Nothing.
     """
-    n = n_events[p] - 1
-    n_events[p] = n
+    n = n_events[p]
     low = 2 * p * capacity
-    time, key = events[low + 2 * n], events[low + 2 * n + 1]
     i = 0
     while True:
         child = 2 * i + 1
@@ -79,6 +79,25 @@ def drop(events, n_events, capacity, p):
         i = child
     events[low + 2 * i] = time
     events[low + 2 * i + 1] = key
+
+
+@jit
+def drop(events, n_events, capacity, p):
+    """Takes the earliest event out of the heap of a processor.
+
+    Args:
+        events: int64[2 * P * capacity]. Of each processor a heap of (time, key).
+        n_events: int64[P]. Events in each, at least one in this.
+        capacity: int. Room in each.
+        p: int. The processor.
+
+    Returns:
+        Nothing.
+    """
+    n = n_events[p] - 1
+    n_events[p] = n
+    at = 2 * (p * capacity + n)
+    replace(events, n_events, capacity, p, events[at], events[at + 1])
 
 
 @jit

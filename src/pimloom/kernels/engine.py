@@ -33,7 +33,7 @@ heap is touched only for shared resources and for processors with an open wait.
 from __future__ import annotations
 
 from pimloom.kernels._jit import jit
-from pimloom.kernels.agenda import CURSOR, NEVER, drop, earliest, enter, leave, push, sink
+from pimloom.kernels.agenda import CURSOR, NEVER, drop, earliest, enter, leave, push, replace, sink
 
 OK = 0
 DEADLOCK = 1
@@ -266,12 +266,12 @@ def run(
             must_queue = True
             n_handled += 1
             if event == _LOCAL or event == _SHARED:  # noqa: SIM109
-                drop(events, n_events, capacity, p)
                 slot = key & _SLOT_MASK
                 s = (p * slots + slot) * SLOT
                 row = flying[s + _ROW]
                 phase = (key >> _PHASE_BITS) & 15
                 if phase == _POST:
+                    drop(events, n_events, capacity, p)
                     # Send and receive meet.
                     other_row = rows[row * _LINE + _PARTNER]
                     other_p = processor[other_row]
@@ -308,18 +308,21 @@ def run(
                 to_begin = flying[s + _BEGIN]
                 if phase == 0 and to_begin == rows[row * _LINE + _REPS] - 1:
                     flying[s + _STARTED] = begin
+                # The first of what follows takes the place of this event in the heap.
                 stored = True
+                if phase + 1 < n:
+                    next_phase = _POST if phase + 1 == rows[row * _LINE + _POSTS] else phase + 1
+                    replace(events, n_events, capacity, p, begin + passing, _key(rows, row, next_phase, mark))
+                else:
+                    flying[s + _END] -= 1
+                    if flying[s + _END] == 0:
+                        replace(events, n_events, capacity, p, begin + passing, mark)
+                    else:
+                        drop(events, n_events, capacity, p)
                 if to_begin > 0 and ((phase + 1 == n) if serial else (phase == 1 or n == 1)):
                     flying[s + _BEGIN] = to_begin - 1
                     again = begin + passing if (serial or n == 1) else begin
                     stored = push(events, n_events, capacity, p, again, _key(rows, row, 0, mark))
-                if phase + 1 < n:
-                    next_phase = _POST if phase + 1 == rows[row * _LINE + _POSTS] else phase + 1
-                    stored &= push(events, n_events, capacity, p, begin + passing, _key(rows, row, next_phase, mark))
-                else:
-                    flying[s + _END] -= 1
-                    if flying[s + _END] == 0:
-                        stored &= push(events, n_events, capacity, p, begin + passing, mark)
                 if not stored:
                     failed, failed_p = QUEUE_OVERFLOW, p
             elif event == _COMPLETE:
