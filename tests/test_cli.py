@@ -21,8 +21,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import pimloom
-from pimloom import api, cli
-from pimloom.cli import BOUND_KEYS, LAYER_KEYS, RESULT_KEYS, VERIFY_KEYS, main
+from pimloom import api
+from pimloom.cli import main, options, stored
+from pimloom.cli.stored import BOUND_KEYS, LAYER_KEYS, RESULT_KEYS, VERIFY_KEYS
 from pimloom.errors import CapacityError, InternalError, ModelError
 from pimloom.frontends.zoo import ZOO, input_example
 from pimloom.hardware import load_hardware, parse_hardware, preset_names, preset_text
@@ -136,7 +137,7 @@ def test_modes_and_batches() -> None:
     assert as_json(*RUN, "--mode", "throughput", "--no-verify")["samples"] == 8
     data = as_json(*RUN, "--mode", "throughput", "--batch", "3", "--no-verify")
     assert (data["mode"], data["samples"]) == ("throughput", 3)
-    assert [m.value for m in cli._Mode] == [m.value for m in Mode]
+    assert [m.value for m in options.ModeName] == [m.value for m in Mode]
 
 
 def test_the_machine_can_be_changed() -> None:
@@ -537,9 +538,9 @@ def test_usage_faults_name_the_help() -> None:
 
 
 def test_numbers_that_are_not_finite_come_back_from_json() -> None:
-    assert math.isnan(cli._float(None))
-    assert cli._float(1e308) == math.inf
-    assert cli._float(-(10**308)) == -math.inf
+    assert math.isnan(stored._float(None))
+    assert stored._float(1e308) == math.inf
+    assert stored._float(-(10**308)) == -math.inf
 
 
 # -- terminals and pipes -------------------------------------------------------------------------------------------

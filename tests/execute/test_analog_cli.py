@@ -12,7 +12,7 @@ import pytest
 from test_cli import DOCUMENT, command, documented, done, key_paths, refused
 
 from pimloom import api
-from pimloom.cli import ANALOG_KEYS, ANALOG_LAYER_KEYS, ANALOG_OUTPUT_KEYS
+from pimloom.cli.stored import ANALOG_KEYS, ANALOG_LAYER_KEYS, ANALOG_OUTPUT_KEYS
 from pimloom.execute import Analog
 
 RUN = ("run", "tiny_cnn", "-H", "toy", "--analog")
