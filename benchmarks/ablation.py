@@ -14,10 +14,8 @@ from typing import Any
 
 from pimloom import api
 from pimloom.errors import CapacityError
-from pimloom.frontends.zoo import input_example
 from pimloom.hardware import Hardware
 from pimloom.ir.graph import Graph
-from pimloom.passes import default_pipeline
 from pimloom.program import Program
 from pimloom.simulate import cycles
 from pimloom.targets import Mode, Request
@@ -31,9 +29,7 @@ SAMPLES = 8  # in throughput mode
 
 def quantised(network: str, machine: Hardware) -> Graph:
     """The integer form of a network at the machine's precision."""
-    source = api.load(network)
-    bits = machine.precision
-    return default_pipeline(bits.weight_bits, bits.activation_bits, (input_example(source, 0),), 0)(source)
+    return api.quantise(api.load(network), machine)
 
 
 def plain(

@@ -37,7 +37,6 @@ from pimloom.frontends.zoo import ZOO, input_example
 from pimloom.hardware import Hardware, load_hardware
 from pimloom.ir.evaluate import evaluate
 from pimloom.ir.graph import Graph
-from pimloom.passes import default_pipeline
 from pimloom.program import Program
 from pimloom.simulate import cycles, simulate
 from pimloom.targets import TARGETS, Mode, Request
@@ -74,13 +73,12 @@ def run_case(record: Record, *, with_reference: bool, exports: Path, tell: Calla
     Raises:
         PimloomError: the network cannot be loaded, compiled, simulated or executed.
     """
-    bits = load_hardware(record["hardware"]).precision
     warm_up(record["hardware"])
     with Step(record, "load", tell):
         graph = load_network(record["network"], exports)
     samples = (input_example(graph, 0),)
     with Step(record, "quantise", tell):
-        quantised = default_pipeline(bits.weight_bits, bits.activation_bits, samples, 0)(graph)
+        quantised = api.quantise(graph, record["hardware"], calibration=samples)
     record["nodes"] = len(quantised.nodes)
     program = fitting_program(quantised, record, tell)
     record |= {"rows": program.n_rows, "crossbars": int(program.groups.crossbars.sum()), "local_memory_bytes": local_memory_bytes(program)}

@@ -433,8 +433,8 @@ def documented() -> dict[str, str]:
 def test_the_document_names_every_key_and_no_other() -> None:
     named = frozenset(key.removesuffix(".*") for key in documented() if key.endswith(".*")) | {"bounds"}
     produced: set[str] = set()
-    for options in ((), ("--mode", "throughput")):
-        produced |= key_paths(as_json("run", "tiny_cnn", "-H", "toy", *options), "", named)
+    for extra in ((), ("--mode", "throughput")):
+        produced |= key_paths(as_json("run", "tiny_cnn", "-H", "toy", *extra), "", named)
 
     def notes(keys: set[str]) -> set[str]:
         return {key for key in keys if key.startswith("notes.")}

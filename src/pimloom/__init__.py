@@ -16,11 +16,11 @@ from pimloom.errors import (
 )
 
 if TYPE_CHECKING:
-    from pimloom.api import Analog, Compiled, compile, hardware, load, load_compiled, run
+    from pimloom.api import Analog, Compiled, compile, hardware, load, load_compiled, quantise, run
 
 __version__ = "0.1.0"
 
-_FROM_API = ("Analog", "Compiled", "compile", "hardware", "load", "load_compiled", "run")
+_FROM_API = ("Analog", "Compiled", "compile", "hardware", "load", "load_compiled", "quantise", "run")
 
 
 def __getattr__(name: str) -> Any:
@@ -35,5 +35,5 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Analog", "CapacityError", "Compiled", "HardwareError", "ModelError", "PimloomError", "ProgramError", "SimulationError",
     "UsageError", "VerificationError",
-    "compile", "hardware", "load", "load_compiled", "run",
+    "compile", "hardware", "load", "load_compiled", "quantise", "run",
 ]  # fmt: skip

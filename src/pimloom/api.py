@@ -172,6 +172,30 @@ def _onnxruntime(graph: Graph, inputs: Inputs) -> dict[str, Array] | None:
     return dict(zip(graph.outputs, (np.asarray(o) for o in outputs), strict=True))
 
 
+def quantise(
+    graph: Graph, machine: str | Path | Hardware = "isaac", weight_bits: int = 0, activation_bits: int = 0,
+    calibration: Sequence[Inputs] = (), seed: int = 0,
+) -> Graph:  # fmt: skip
+    """The form of a network that a target is given: cleaned up, its weights and activations integers.
+
+    Args:
+        graph: a loaded network.
+        machine: see `hardware`.
+        weight_bits: 8 or 16; 0 for the machine's own.
+        activation_bits: 8 or 16; 0 for the machine's own.
+        calibration: real inputs to choose the scales with; seeded random ones if there are none.
+        seed: of those.
+
+    Raises:
+        ModelError: something in the network cannot be quantised, or nothing is left to compute.
+    """
+    bits, samples = hardware(machine).precision, tuple(calibration) or (input_example(graph, seed),)
+    quantised = default_pipeline(weight_bits or bits.weight_bits, activation_bits or bits.activation_bits, samples, seed)(graph)
+    if not quantised.nodes:
+        raise ModelError(f"network '{graph.name}': nothing is left to compute; its outputs are constants or inputs")
+    return quantised
+
+
 def compile(
     model: str | Path | Graph | Any, machine: str | Path | Hardware = "isaac", *, mode: str = "latency", batch: int = 0, effort: int = 1,
     seed: int = 0, weight_bits: int = 0, activation_bits: int = 0, calibration: Sequence[Inputs] = (),
@@ -210,10 +234,7 @@ def compile(
     graph = load(model, shapes, seed)
     samples = tuple(calibration) or (input_example(graph, seed),)
     progress("quantising")
-    bits = chosen.precision
-    quantised = default_pipeline(weight_bits or bits.weight_bits, activation_bits or bits.activation_bits, samples, seed)(graph)
-    if not quantised.nodes:
-        raise ModelError(f"network '{graph.name}': nothing is left to compute; its outputs are constants or inputs")
+    quantised = quantise(graph, chosen, weight_bits, activation_bits, samples, seed)
     program = TARGETS[chosen.kind].compile(quantised, chosen, request)
     return Compiled(program, graph, samples[0], time.perf_counter() - begun)
 

@@ -92,16 +92,10 @@ def _ops_text() -> str:
 
 def _network_text(source: str, hardware: str, shapes: Mapping[str, tuple[int, ...]], seed: int, *, quantised: bool) -> str:
     from pimloom import api
-    from pimloom.frontends.zoo import input_example
     from pimloom.ir.text import print_graph
 
     graph = api.load(source, shapes, seed)
-    if quantised:
-        from pimloom.passes import default_pipeline
-
-        bits = load_machine(hardware, (), None).precision
-        graph = default_pipeline(bits.weight_bits, bits.activation_bits, (input_example(graph, seed),), seed)(graph)
-    return print_graph(graph)
+    return print_graph(api.quantise(graph, hardware, seed=seed) if quantised else graph)
 
 
 def hardware_text(source: str, changes: Sequence[str] = ()) -> str:

@@ -59,4 +59,5 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     Kernels make no arrays: without Numba's own runtime (`_nrt`) it counts no references to arrays either, which took a quarter of
     the engine's time.
     """
-    return numba.njit(nogil=True, error_model="numpy", cache=_FOLDER is not None, _nrt=False)(function)
+    options: Any = {"nogil": True, "error_model": "numpy", "cache": _FOLDER is not None, "_nrt": False}
+    return numba.njit(**options)(function)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, final
 
 import numpy as np
@@ -75,8 +75,8 @@ class Timing:
     gap_before: Array
     gap_after: Array
     gap_cycles: Array
-    lead: Array | None = None
-    posts: Array | None = None
+    lead: Array = field(default_factory=lambda: np.zeros(0))
+    posts: Array = field(default_factory=lambda: np.zeros(0))
     window: int = 1
     queue: int = 1
     issue_cycles: int = 1
@@ -90,7 +90,7 @@ class Timing:
     def __post_init__(self) -> None:
         """Brings arrays to the dtypes that the kernel is compiled for and makes them read-only."""
         for name in ("lead", "posts"):
-            if getattr(self, name) is None:
+            if getattr(self, name).size == 0:
                 object.__setattr__(self, name, np.zeros(self.stage.size))
         for spec in fields(self):
             dtype = _DTYPES.get(spec.name)
