@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,16 +16,20 @@ from pimloom.errors import ModelError, UsageError, VerificationError
 from pimloom.execute import Analog, AnalogRun, Interpreter, compare, encode_inputs, real_values, run_analog
 from pimloom.frontends import load_onnx, to_onnx
 from pimloom.frontends.zoo import ZOO, build, input_example
-from pimloom.hardware import Hardware, load_hardware
+from pimloom.hardware import Hardware, SramHardware, load_hardware
 from pimloom.ir.evaluate import evaluate
 from pimloom.ir.graph import Graph
 from pimloom.passes import default_pipeline, error_bound
-from pimloom.program import Program
+from pimloom.program import OPCODES, Program
 from pimloom.program.save import load_program, save_program
+from pimloom.report.occupancy import Occupancy, occupancy
 from pimloom.result import Result, Verification
-from pimloom.simulate import cycles
+from pimloom.simulate import cost, cycles, engine
 from pimloom.simulate import simulate as simulate_program
 from pimloom.targets import TARGETS, Mode, Request
+from pimloom.targets.sram.plan import Plan
+from pimloom.targets.sram.single import single_product
+from pimloom.targets.sram.work import Work
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Inputs = Mapping[str, Array]
@@ -199,7 +204,7 @@ def quantise(
 def compile(
     model: str | Path | Graph | Any, machine: str | Path | Hardware = "isaac", *, mode: str = "latency", batch: int = 0, effort: int = 1,
     seed: int = 0, weight_bits: int = 0, activation_bits: int = 0, calibration: Sequence[Inputs] = (),
-    shapes: Mapping[str, tuple[int, ...]] | None = None, progress: Callable[[str], None] = _quiet,
+    shapes: Mapping[str, tuple[int, ...]] | None = None, progress: Callable[[str], None] = _quiet, strategy: str = "",
 ) -> Compiled:  # fmt: skip
     """Compiles a network for a machine.
 
@@ -215,6 +220,7 @@ def compile(
         calibration: real inputs to choose the scales with; seeded random ones if there are none.
         shapes: see `load`.
         progress: called with a word when a step begins.
+        strategy: which macro writes when, on machines of kind `sram` (docs/targets/sram.md); "" for the fastest.
 
     Raises:
         ModelError: the network cannot be loaded or compiled.
@@ -228,7 +234,9 @@ def compile(
     for name, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
         if bits not in (0, 8, 16):
             raise UsageError(f"{name}: {bits} found, 8 or 16 expected")
-    request = Request(Mode(mode), batch or (8 if mode == "throughput" else 1), effort, seed, cycles, progress)
+    request = Request(Mode(mode), batch or (8 if mode == "throughput" else 1), effort, seed, cycles, progress, strategy)
+    if strategy and not TARGETS[chosen.kind].has_strategies:
+        raise UsageError(f"strategy: '{strategy}' found, none expected on '{chosen.name}': machines of kind '{chosen.kind}' have no choice")
     progress("loading")
     begun = time.perf_counter()
     graph = load(model, shapes, seed)
@@ -237,6 +245,27 @@ def compile(
     quantised = quantise(graph, chosen, weight_bits, activation_bits, samples, seed)
     program = TARGETS[chosen.kind].compile(quantised, chosen, request)
     return Compiled(program, graph, samples[0], time.perf_counter() - begun)
+
+
+def product_cycles(machine: SramHardware, work: Work, plan: Plan) -> int:
+    """Simulated cycles of one product on a machine of kind `sram`, without a network."""
+    return cycles(single_product(machine, work, plan))[0]
+
+
+def product_occupancies(machine: SramHardware, work: Work, plans: Mapping[str, Plan]) -> tuple[Occupancy, ...]:
+    """What macros and link do over time under some plans, by title, on a common axis."""
+    programs = {title: single_product(machine, work, plan) for title, plan in plans.items()}
+    runs = {title: (costed := cost(program), engine.run(costed.timing)) for title, program in programs.items()}
+    span = max(math.ceil(times.done.max(initial=0) / costed.ticks_per_cycle) for costed, times in runs.values())
+    found: list[Occupancy] = []
+    for title, (costed, times) in runs.items():
+        opcode, ticks = programs[title].rows["opcode"], costed.ticks_per_cycle
+        found.append(occupancy(
+            title, times.start[:, 0] / ticks, times.done[:, 0] / ticks, opcode == OPCODES["write_weights"], opcode == OPCODES["mvm"],
+            costed.costs.moved_bytes.get("off-chip link", np.zeros(opcode.size)), macros=plans[title].macros,
+            bytes_per_cycle=machine.link.bytes_per_cycle, span_cycles=span,
+        ))  # fmt: skip
+    return tuple(found)
 
 
 def load_compiled(path: str | Path) -> Compiled:

@@ -238,7 +238,7 @@ def test_mvm_time_is_that_of_a_pipeline_stepped_by_hand(
     assert crossbar.mvm_interval_cycles(bits) <= crossbar.mvm_cycles(bits)
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", preset_names("crossbar"))
 def test_more_converters_are_never_slower(name: str) -> None:
     crossbar = load_hardware(name).crossbar
     for bits in (8, 16):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pimloom.errors import HardwareError
-from pimloom.hardware import json_schema, load_hardware, parse_hardware, preset_names, preset_text, to_yaml
+from pimloom.hardware import KINDS, json_schema, load_hardware, parse_hardware, preset_names, preset_text, to_yaml
 
 TOY = preset_text("toy")
 
@@ -106,10 +106,10 @@ WRONG_VALUES = {
     "name is a number": ("name: 7", "name: found 7, expected a name of at most 100 printable characters; write e.g."),
     "name is endless": (f"name: {'x' * 101}", "expected a name of at most 100 printable characters"),
     "name with control": ('name: "a\\u0007b"', "name: found 'a\\x07b' (text), expected a name of at most 100 print"),
-    "unknown kind": ("kind: dram", "t.yaml: kind: found 'dram' (text), expected one of crossbar; write e.g. kind: c"),
+    "unknown kind": ("kind: vram", "t.yaml: kind: found 'vram' (text), expected one of crossbar, sram"),
     "misspelt kind": ("kind: crosbar", "write e.g. kind: crossbar (did you mean 'crossbar'?)"),
     "kind is a list": ("kind: [crossbar]", "t.yaml: kind: found a list of 1, expected one of crossbar"),
-    "kind is taken away": ("kind:", "t.yaml: kind: missing, expected one of crossbar; add 'kind: crossbar'"),
+    "kind is taken away": ("kind:", "t.yaml: kind: missing, expected one of crossbar, sram"),
 }  # fmt: skip
 
 
@@ -149,11 +149,11 @@ WRONG_FILES = {
     "list as key": ("[a, b]: 2\n", "t.yaml: line 1: found the key 'a nested value', expected a word"),
     "control character": ("inherits: toy\x01\n", "t.yaml: not YAML (special characters are not allowed), expected"),
     "bad directive": ("%YAML 3.0\n---\na: 1\n", "not YAML (found incompatible YAML document"),
-    "no kind": ("name: x\n", "t.yaml: kind: missing, expected one of crossbar; add 'kind: crossbar'"),
+    "no kind": ("name: x\n", "t.yaml: kind: missing, expected one of crossbar, sram"),
     "inherits a number": ("inherits: 3\n", "t.yaml: inherits: found 3, expected the name of a preset or file; write"),
     "inherits a list": ("inherits: [toy, isaac]\n", "t.yaml: inherits: found a list of 2, expected the name of a"),
     "inherits nothing": ("inherits:\n", "t.yaml: inherits: found nothing, expected the name of a preset or file"),
-    "inherits unknown": ("inherits: isac\n", "t.yaml: inherits: hardware 'isac': unknown, expected one of isaac"),
+    "inherits unknown": ("inherits: isac\n", "t.yaml: inherits: hardware 'isac': unknown, expected one of gpp-256"),
     "inherits itself": ("inherits: ./t.yaml\n",
         "t.yaml: inherits: t.yaml: 'inherits' leads back to itself (t.yaml -> t.yaml), expected an end; remove one"),
     "inherits a lost file": ("inherits: lost.yaml\n", "lost.yaml: file not found, expected a YAML file; check"),
@@ -219,7 +219,7 @@ def test_a_source_is_a_name_or_a_path(source: object) -> None:
 
 @pytest.mark.parametrize(("name", "near"), [("isac", "isaac"), ("PUMA", "puma"), ("pimcomp", "pimcomp-default")])
 def test_unknown_preset_proposes_the_nearest(name: str, near: str) -> None:
-    expected = f"hardware '{name}': unknown, expected one of isaac, .*toy, or the path .* mean '{near}'"
+    expected = f"hardware '{name}': unknown, expected one of gpp-256, .*isaac, .*toy, or the path .* mean '{near}'"
     with pytest.raises(HardwareError, match=expected):
         load_hardware(name)
 
@@ -394,7 +394,7 @@ def test_an_override_may_add_a_part() -> None:
         (["noc=null"], "override 'noc=null': noc: missing, expected a mapping with topology, flit_bytes"),
         (["chip.cores=5"], "toy.yaml with overrides: chip: found 5, expected cores of at most core_rows"),
         (["chips=3"], "toy.yaml with overrides: found 3, expected a chip_link where chips > 1"),
-        (["kind=sram"], "override 'kind=sram': kind: found 'sram' (text), expected one of crossbar"),
+        (["kind=vram"], "override 'kind=vram': kind: found 'vram' (text), expected one of crossbar"),
     ],
 )
 def test_wrong_overrides(overrides: object, expected: str) -> None:
@@ -439,9 +439,10 @@ def test_to_yaml_is_deterministic_and_in_the_order_of_the_record() -> None:
 def test_json_schema_names_every_key_of_the_presets() -> None:
     schema = json_schema()
     for name in preset_names():
-        check_keys(yaml.safe_load(preset_text(name)), schema, schema["$defs"])
+        kind = schema["anyOf"][list(KINDS).index(load_hardware(name).kind)]
+        assert kind["additionalProperties"] is False
+        check_keys(yaml.safe_load(preset_text(name)), kind, schema["$defs"])
     json.dumps(schema)
-    assert schema["additionalProperties"] is False
     assert schema["$defs"]["LocalMemory"]["properties"]["size_bytes"] == {
         "examples": [65536], "maximum": 2**44, "minimum": 1, "title": "Size Bytes", "type": "integer",
     }  # fmt: skip

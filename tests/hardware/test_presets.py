@@ -19,7 +19,10 @@ from pimloom.hardware import (
 
 
 def test_names() -> None:
-    assert preset_names() == ("isaac", "isscc23-16", "pimcomp-default", "pimsim-64", "puma", "toy")
+    sram = ("", "-b16", "-b256", "-b32", "-b512", "-b64", "-b8", "-compat", "-dram")
+    assert preset_names("sram") == tuple(f"gpp-256{variant}" for variant in sram)
+    assert preset_names("crossbar") == ("isaac", "isscc23-16", "pimcomp-default", "pimsim-64", "puma", "toy")
+    assert set(preset_names()) >= {*preset_names("sram"), *preset_names("crossbar")}
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -129,5 +132,5 @@ def test_describe_has_one_line_per_fact(name: str) -> None:
     lines = describe(load_hardware(name)).splitlines()
     labels = [line[2:].split("  ")[0] for line in lines[1:]]
     assert lines[0].startswith(f"{name}: ")
-    assert ("chip link" in labels) == (load_hardware(name).chip_link is not None)
+    assert ("chip link" in labels) == (getattr(load_hardware(name), "chip_link", None) is not None)
     assert len(set(labels)) == len(labels) >= 14

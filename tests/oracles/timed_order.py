@@ -95,6 +95,9 @@ class TimedOrder:
         node = self.program.graph.nodes[record["node"]].name if record["node"] >= 0 else "-"
         return f"{INSTRUCTIONS[record['opcode']].name} (row {row}, sample {sample}, node {node})"
 
+    def _memory(self, core: int) -> tuple[str, int]:
+        return "core", 0 if self.program.hardware.shares_memory else core
+
     def _accesses(self, row: int, sample: int) -> list[Access]:
         """Carries out an instance and notes every byte that it touches."""
         found: list[Access] = []
@@ -106,7 +109,7 @@ class TimedOrder:
             starts = np.zeros((), np.int64)
             for n, stride in zip(shape, strides, strict=True):
                 starts = np.add.outer(starts, np.arange(n) * stride)
-            found.append((("core", core), how[0], _bytes(address + starts.ravel(), np.dtype(dtype).itemsize)))
+            found.append((self._memory(core), how[0], _bytes(address + starts.ravel(), np.dtype(dtype).itemsize)))
             return view(core, address, shape, dtype, strides)
 
         def noted_vectors(row: int, field: str, dtype: Any) -> Array:
@@ -120,7 +123,7 @@ class TimedOrder:
             offsets = machine._pattern(int(record["pattern"]), item)
             starts = int(record["src1"]) + int(record["src1_step"]) * np.arange(int(record["count"]))
             at = (starts[:, None] + offsets[offsets >= 0] * item).ravel()
-            found.append((("core", int(record["processor"])), "read", _bytes(at, item)))
+            found.append((self._memory(int(record["processor"])), "read", _bytes(at, item)))
             return gathered(row, dtype, fill)
 
         def noted_region(row: int, field: str) -> Array:
@@ -144,6 +147,9 @@ class TimedOrder:
     def _general_accesses(self, row: int, sample: int) -> list[Access]:
         """What a node in global memory reads, and writes in the row that completes it."""
         record = self.program.rows[row]
+        if int(record["opcode"]) == OPCODES["write_weights"] and record["src2"]:
+            region = int(record["src2"]) - 1
+            return [((f"region of sample {sample}", region), "read", np.arange(self.program.regions[region].size_bytes))]
         if int(record["opcode"]) != OPCODES["general"]:
             return []
         node, region_of = self.program.graph.nodes[record["node"]], self._machine._region_of

@@ -77,7 +77,7 @@ def build(n_nodes: int = 40, rows: int = 6_000, chips: int = 1, cores: int = 168
         ),
         "core_busy": {name: rng.random(chips * cores) * latency / 3 * np.array([bool(held) for held in owners])
                       for name in ("local memory", "vector unit", "crossbars")},
-        "core_crossbars": np.array([int(rng.integers(20, 97)) if held else 0 for held in owners], np.int32),
+        "core_arrays": np.array([int(rng.integers(20, 97)) if held else 0 for held in owners], np.int32),
         "core_nodes": tuple(tuple(nodes[k].name for k in held) for held in owners) if nodes else tuple(() for _ in owners),
         "link_load": _links(chips, rng), "chip_rows": 12, "chip_cols": 14, "chips": chips,
         "compile_s": 1.31, "simulate_s": 0.24, "execute_s": 0.92,
@@ -86,7 +86,7 @@ def build(n_nodes: int = 40, rows: int = 6_000, chips: int = 1, cores: int = 168
         "trace": _trace(nodes, owners, rows, rng) if nodes and rows else None,
         "notes": {"crossbars_used": 9213, "crossbars_available": 16128, "compute_bound_cycles": 61234.0,
                   "copies": {n.name: n.copies for n in nodes if n.copies}, "kinds": {n.name: n.kind for n in nodes}},
-        "utilisation_of_crossbars": 0.571,
+        "arrays_in_use": 0.571,
     }  # fmt: skip
     return Result(**{**values, **changes})
 

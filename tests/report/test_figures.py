@@ -95,7 +95,7 @@ def test_quantities_carry_units() -> None:
 
 
 def test_a_core_belongs_to_the_layer_it_spends_most_time_on(result: Result) -> None:
-    nodes = tuple(replace(n, name=name, crossbars=c) for n, name, c in zip(result.nodes, "ab", (1, 9), strict=False))
+    nodes = tuple(replace(n, name=name, arrays=c) for n, name, c in zip(result.nodes, "ab", (1, 9), strict=False))
     trace = Trace(
         np.array([0, 0, 0, 1], np.int32), np.zeros(4, np.uint8), np.array([0, 1, 0, -1], np.int32),
         np.array([0, 10, 20, 0]), np.array([6, 19, 26, 50]), ("mvm",), ("a", "b"),

@@ -143,7 +143,7 @@ def test_the_timeline_is_small_and_true(make_result: MakeResult) -> None:
 def test_the_chip_shows_shares_of_the_time_per_sample(make_result: MakeResult) -> None:
     busy = {"crossbars": np.full(168, 5_000.0), "local memory": np.full(168, 500.0)}
     result = make_result(
-        core_busy=busy, core_crossbars=np.full(168, 10, np.int32), period_cycles=1_000.0, resources={"local memory": 336, "crossbars": 1}
+        core_busy=busy, core_arrays=np.full(168, 10, np.int32), period_cycles=1_000.0, resources={"local memory": 336, "crossbars": 1}
     )
     chip = Page(page_html(result)).data["chip"]
     assert chip["busy"]["crossbars"][0] == 50.0  # ten arrays for 1000 cycles
@@ -170,7 +170,7 @@ def test_links_are_drawn_only_where_each_has_a_place(make_result: MakeResult, pa
         ({"utilisation": {}}, "No resource was counted"),
         ({"verification": None}, "timed but not executed"),
         ({"n_nodes": 0}, "No layer was computed"),
-        ({"core_nodes": (), "core_busy": {}, "core_crossbars": np.zeros(0, np.int32)}, "no cores to draw"),
+        ({"core_nodes": (), "core_busy": {}, "core_arrays": np.zeros(0, np.int32)}, "no cores to draw"),
     ],
 )
 def test_what_is_missing_is_said(make_result: MakeResult, changes: dict[str, Any], message: str) -> None:

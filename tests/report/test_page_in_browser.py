@@ -121,7 +121,7 @@ def test_everything_is_drawn_and_answers(result: Result, tmp_path: Path) -> None
 
 def test_an_address_restores_what_was_shown(make_result: MakeResult, tmp_path: Path) -> None:
     result = make_result(rows=2_000, chips=2)
-    start = drive(result, tmp_path, "#sort=energy&core=3&view=core&theme=dark&colour=crossbars&links=1&filter=conv", width=500)["start"]
+    start = drive(result, tmp_path, "#sort=energy&core=3&view=core&theme=dark&colour=arrays&links=1&filter=conv", width=500)["start"]
     assert start["first"] == max(result.nodes, key=lambda node: node.energy_pj).name
     assert start["detail"] == "Core 3"
     assert start["theme"] == "dark"
@@ -141,7 +141,7 @@ def test_names_cannot_run(make_result: MakeResult, tmp_path: Path) -> None:
 def test_an_empty_result_has_no_faults(make_result: MakeResult, tmp_path: Path) -> None:
     empty = make_result(
         n_nodes=0, rows=0, energy_pj={}, utilisation={}, bounds=(), waits_cycles={}, notes={}, verification=None, core_nodes=(),
-        core_busy={}, core_crossbars=np.zeros(0, np.int32), link_load=np.zeros(0), chips=0, period_cycles=0.0,
+        core_busy={}, core_arrays=np.zeros(0, np.int32), link_load=np.zeros(0), chips=0, period_cycles=0.0,
     )  # fmt: skip
     start = drive(empty, tmp_path, "#core=5&sort=nonsense&colour=nonsense")["start"]
     assert start["canvases"] == []

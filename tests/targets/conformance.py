@@ -29,6 +29,10 @@ MACHINES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "pimcomp-default": ("pimcomp-default", ()),
     "pimsim-64": ("pimsim-64", ()),
     "isscc23-16": ("isscc23-16", ()),
+    "gpp-256": ("gpp-256", ()),
+    "few macros": ("gpp-256", ("cores=1", "macros_per_core=5", "memories.result_bytes=16384", "memories.activation_bytes=8192")),
+    "gpp-256-dram": ("gpp-256-dram", ()),
+    "gpp-256-compat": ("gpp-256-compat", ("result_bits=32",)),
 }
 """Name to preset and overrides."""
 

@@ -74,6 +74,8 @@ ORDERED = [n for n in NETWORKS if n != "lenet"]
 ORDER_CASES = [
     *((n, w, m) for n in ORDERED for w, m in (("toy", Mode.THROUGHPUT), ("little memory", Mode.THROUGHPUT)) if (n, w) not in TOO_SMALL),
     *((n, "many small cores", Mode.LATENCY) for n in ORDERED),
+    *((n, "few macros", Mode.THROUGHPUT) for n in ORDERED),
+    *((n, "gpp-256", Mode.THROUGHPUT) for n in ("tiny_cnn", "tiny_transformer", "wide conv")),
     *((n, w, Mode.THROUGHPUT) for n in ("tiny_cnn", "squeeze excite", "wide conv") for w in ("isaac", "one at a time", "in order")),
 ]
 

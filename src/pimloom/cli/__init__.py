@@ -3,7 +3,7 @@
 Whatever is heavy (Numba, ONNX, NumPy) is imported by the command that needs it: `--help` answers at once.
 """
 
-from pimloom.cli import catalogue, run, show  # each adds its commands
+from pimloom.cli import catalogue, convert, plan, run, show  # each adds its commands
 from pimloom.cli.process import app, main
 
-__all__ = ["app", "catalogue", "main", "run", "show"]
+__all__ = ["app", "catalogue", "convert", "main", "plan", "run", "show"]

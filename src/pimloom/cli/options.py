@@ -52,6 +52,10 @@ BatchOption = Annotated[
 EffortOption = Annotated[
     int, typer.Option("--effort", min=0, max=3, rich_help_panel=_MAPPING, help="How long to search for a better mapping."),
 ]  # fmt: skip
+StrategyOption = Annotated[
+    str | None, typer.Option("--strategy", metavar="NAME", rich_help_panel=_MAPPING,
+                             help="Which macro writes when (SRAM machines): in_situ, naive_ping_pong, generalized or auto."),
+]  # fmt: skip
 SeedOption = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, rich_help_panel=_MAPPING,
                       help="Of zoo weights, random inputs, the search and analog noise."),

@@ -37,6 +37,7 @@ from pimloom.cli.options import (
     SeedOption,
     SetOption,
     ShapeOption,
+    StrategyOption,
     TraceOption,
     WeightBitsOption,
 )
@@ -71,6 +72,7 @@ class _Order:
     activation_bits: int | None
     shapes: Sequence[str]
     input: str | None
+    strategy: str | None
 
     def sources(self) -> dict[str, str]:
         """Files that are read."""
@@ -98,7 +100,7 @@ class _Order:
         return api.compile(
             network, machine, mode=self.mode, batch=self.batch or 0, effort=self.effort, seed=self.seed,
             weight_bits=self.weight_bits or 0, activation_bits=self.activation_bits or 0, calibration=samples,
-            progress=begin,
+            progress=begin, strategy=self.strategy or "",
         )  # fmt: skip
 
 
@@ -132,6 +134,7 @@ COMPILING = ("loading", "quantising", "mapping")
 def run_command(
     model: ModelArgument, hardware: HardwareOption = "isaac", changes: SetOption = None, chips: ChipsOption = None,
     mode: ModeOption = ModeName.LATENCY, batch: BatchOption = None, effort: EffortOption = 1, seed: SeedOption = 0,
+    strategy: StrategyOption = None,
     weight_bits: WeightBitsOption = None, activation_bits: ActivationBitsOption = None, shape: ShapeOption = None,
     input_file: InputOption = None, reference: ReferenceOption = ReferenceName.AUTO,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Neither executes the program nor compares numbers.")] = False,
@@ -144,7 +147,7 @@ def run_command(
 ) -> int:  # fmt: skip
     """Compiles a network, simulates the program, executes it, and compares its numbers with a reference."""
     order = _Order(model, hardware, changes or (), chips, mode.value, batch, effort, seed, weight_bits, activation_bits,
-                   shape or (), input_file)  # fmt: skip
+                   shape or (), input_file, strategy)  # fmt: skip
     order.check()
     conditions = _conditions(adc_bits, adc_range, cell_noise, read_noise, seed, is_analog=analog)
     if no_verify and conditions is not None:
@@ -171,12 +174,13 @@ def compile_command(
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE.npz", rich_help_panel=FILES_PANEL, help="Where the program goes.")],
     hardware: HardwareOption = "isaac", changes: SetOption = None, chips: ChipsOption = None,
     mode: ModeOption = ModeName.LATENCY, batch: BatchOption = None, effort: EffortOption = 1, seed: SeedOption = 0,
+    strategy: StrategyOption = None,
     weight_bits: WeightBitsOption = None, activation_bits: ActivationBitsOption = None, shape: ShapeOption = None,
     input_file: InputOption = None,
 ) -> None:  # fmt: skip
     """Compiles a network into a program file."""
     order = _Order(model, hardware, changes or (), chips, mode.value, batch, effort, seed, weight_bits, activation_bits,
-                   shape or (), input_file)  # fmt: skip
+                   shape or (), input_file, strategy)  # fmt: skip
     order.check()
     with Outputs(order.sources()) as outputs:
         outputs.claim("--output", output)

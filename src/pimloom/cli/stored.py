@@ -22,14 +22,14 @@ _NUMBER, _COUNT, _TEXT, _NUMBERS = "a number", "a count", "a text", "a mapping o
 RESULT_KEYS: Mapping[str, str] = {
     "schema_version": _COUNT, "model": _TEXT, "hardware": _TEXT, "target": _TEXT, "mode": _TEXT, "samples": _COUNT,
     "nodes": _COUNT, "rows": _COUNT, "instructions": _COUNT, "compile_s": _NUMBER, "simulate_s": _NUMBER,
-    "execute_s": _NUMBER, "clock_ghz": _NUMBER, "cycles": _COUNT, "latency_cycles": _COUNT, "latency_ns": _NUMBER,
+    "execute_s": _NUMBER, "array_name": _TEXT, "clock_ghz": _NUMBER, "cycles": _COUNT, "latency_cycles": _COUNT, "latency_ns": _NUMBER,
     "period_cycles": _NUMBER, "throughput_per_s": _NUMBER, "energy_pj": _NUMBERS, "utilisation": _NUMBERS,
     "busiest": _NUMBERS, "waits_cycles": _NUMBERS, "bounds": "a mapping", "layers": "a list", "verify": "a mapping?",
     "notes": "a mapping",
 }  # fmt: skip
 LAYER_KEYS: Mapping[str, str] = {
     "name": _TEXT, "op": _TEXT, "kind": _TEXT, "start_cycles": _COUNT, "end_cycles": _COUNT, "busy_cycles": _NUMBERS,
-    "energy_pj": _NUMBER, "macs": _COUNT, "crossbars": _COUNT, "copies": _COUNT, "cores": _COUNT,
+    "energy_pj": _NUMBER, "macs": _COUNT, "arrays": _COUNT, "copies": _COUNT, "cores": _COUNT,
     "waits_cycles": _NUMBERS, "moved_bytes": _NUMBERS,
 }  # fmt: skip
 BOUND_KEYS: Mapping[str, str] = {"cycles": _NUMBER, "achieved": _NUMBER, "explanation": _TEXT}
@@ -134,19 +134,19 @@ def _result(data: Mapping[str, Any], where: str) -> Result:
 
     layers = [_checked(layer, LAYER_KEYS, f"{where}: layers[{i}]") for i, layer in enumerate(data["layers"])]
     utilisation = dict(data["utilisation"])
-    holding = utilisation.pop("crossbars holding weights", 0.0)
+    holding = utilisation.pop("arrays holding weights", 0.0)
     energy = {name: value for name, value in data["energy_pj"].items() if name != "total"}
     same = ("model", "hardware", "target", "mode", "samples", "rows", "instructions", "compile_s", "simulate_s", "execute_s",
-            "clock_ghz", "cycles", "latency_cycles", "period_cycles", "busiest", "waits_cycles", "notes")  # fmt: skip
+            "array_name", "clock_ghz", "cycles", "latency_cycles", "period_cycles", "busiest", "waits_cycles", "notes")  # fmt: skip
     if not data["clock_ghz"] > 0:
         raise UsageError(f"{where}: clock_ghz: {data['clock_ghz']} found, a positive number expected; give a file written by --json")
     if "analog" in data["notes"]:
         data = {**data, "notes": {**data["notes"], "analog": _analog(data["notes"]["analog"], f"{where}: notes.analog")}}
     return Result(
         **{key: data[key] for key in same}, nodes=tuple(NodeResult(**layer) for layer in layers), energy_pj=energy,
-        utilisation=utilisation, utilisation_of_crossbars=holding, bounds=_bounds(data["bounds"], where),
+        utilisation=utilisation, arrays_in_use=holding, bounds=_bounds(data["bounds"], where),
         verification=_verification(data["verify"], where), busy_cycles={}, resources={}, core_busy={},
-        core_crossbars=np.zeros(0, np.int32), core_nodes=(), link_load=np.zeros(0), chip_rows=0, chip_cols=0, chips=0,
+        core_arrays=np.zeros(0, np.int32), core_nodes=(), link_load=np.zeros(0), chip_rows=0, chip_cols=0, chips=0,
     )  # fmt: skip
 
 

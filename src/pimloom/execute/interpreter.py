@@ -41,6 +41,7 @@ class Interpreter:
             program: what is carried out.
             analog: conditions under which its crossbars compute; exact integers if not given.
         """
+        _refuse_timed_only(program)
         self.program, self.graph = program, program.graph
         self._arrays = AnalogArrays(program, analog) if analog is not None else None
         self._column = {name: program.rows[name].tolist() for name in program.rows.dtype.names or ()}
@@ -51,7 +52,11 @@ class Interpreter:
         self._order = self._rows_in_order()
         self._outside_deps = self._dependencies_on_others()
         self._views = self._view_nodes()
-        self._actions: dict[int, Callable[[int], None]] = {code: getattr(self, f"_{row.name}") for code, row in enumerate(INSTRUCTIONS)}
+        bits = program.hardware.result_bits
+        self._kept_bits = bits if bits < 32 else 0
+        self._actions: dict[int, Callable[[int], None]] = {
+            code: getattr(self, f"_{row.name}") for code, row in enumerate(INSTRUCTIONS) if not row.is_timed_only
+        }
 
     # Preparation -------------------------------------------------------------------------------------------
 
@@ -118,7 +123,10 @@ class Interpreter:
         size = self.program.hardware.memory_bytes
         if not hasattr(self, "_local"):
             used = np.diff(self.program.stream_ptr) > 0
-            self._local = [np.zeros(size if is_used else 0, np.uint8) for is_used in used]
+            if self.program.hardware.shares_memory:
+                self._local = [np.zeros(size, np.uint8)] * used.size
+            else:
+                self._local = [np.zeros(size if is_used else 0, np.uint8) for is_used in used]
             for block in self.program.blocks:
                 if block.fill is not None:
                     item = np.dtype(block.dtype).itemsize
@@ -128,6 +136,8 @@ class Interpreter:
         self._region_of = {region.value: i for i, region in enumerate(self.program.regions)}
         self._mail: dict[int, bytes] = {}
         self._done = bytearray(self.program.n_rows)
+        self._resident: dict[int, int] = {}  # processor to the group that its array holds
+        self._written: dict[int, Array] = {}  # group to weights that came from a region
         for value, i in self._region_of.items():
             if value in self.graph.inputs:
                 self._write_region(i, inputs[value])
@@ -257,7 +267,7 @@ class Interpreter:
     # Instructions ------------------------------------------------------------------------------------------
 
     def _mvm(self, row: int) -> None:
-        c, groups = self._column, self.program.groups
+        c = self._column
         index, g = c["node"][row], c["arg"][row]
         step = self._step(index)
         codes = self._gathered(row, self._in_type(index).dtype, step.input_zero)
@@ -267,12 +277,47 @@ class Interpreter:
             limits = np.iinfo(dtype)  # noise may exceed what the width was chosen for
             sums[:] = np.clip(sums + self._arrays.multiply(g, index, codes, step.input_zero), limits.min, limits.max)
             return
-        matrix = self._matrices[groups.matrix[g]]
-        weights = matrix[groups.row_start[g] : groups.row_stop[g], groups.column_start[g] : groups.column_stop[g]]
+        weights = self._weights_of(row, g)
         inputs = codes.astype(weights.dtype)
         if step.input_zero:
             inputs -= step.input_zero
         sums += (inputs @ weights).astype(dtype)
+        if self._kept_bits:
+            half = 1 << (self._kept_bits - 1)
+            sums[:] = ((sums + half) & (2 * half - 1)) - half
+
+    def _weights_of(self, row: int, g: int) -> Array:
+        """The weights of a group, which its array must hold where arrays are rewritten."""
+        groups = self.program.groups
+        if self.program.hardware.are_arrays_rewritten:
+            core = self._column["processor"][row]
+            if self._resident.get(core) != g:
+                held = self._resident.get(core, "none")
+                raise ProgramError(f"execute: row {row} uses array group {g}, but the array of core {core} holds {held}")
+            if g in self._written:
+                return self._written[g]
+        matrix = self._matrices[groups.matrix[g]]
+        return matrix[groups.row_start[g] : groups.row_stop[g], groups.column_start[g] : groups.column_stop[g]]
+
+    def _write_weights(self, row: int) -> None:
+        c, groups = self._column, self.program.groups
+        g, region = c["arg"][row], c["src2"][row] - 1
+        self._resident[c["processor"][row]] = g
+        if region < 0:
+            return
+        shape = int(groups.row_stop[g] - groups.row_start[g]), int(groups.column_stop[g] - groups.column_start[g])
+        value_type = self._in_type(c["node"][row], 1)
+        steps = c["src1_step"][row], c["src2_step"][row]
+        codes = np.ndarray(shape, value_type.dtype, self._global[region].data, c["src1"][row], steps)
+        self._written[g] = codes.astype(np.float64) - self._step(c["node"][row]).weight_zero
+
+    def _wait(self, row: int) -> None:
+        pass
+
+    def _gather(self, row: int) -> None:
+        index = self._column["node"][row]
+        windows = self._gathered(row, self._in_type(index).dtype, self._step(index).input_zero)
+        self._bytes(row, "dst")[:] = windows.view(np.uint8)
 
     def _preset(self, row: int) -> None:
         c = self._column
@@ -423,6 +468,14 @@ class Interpreter:
         for value, array in zip((v for v in node.outputs), self._evaluate(node), strict=False):
             if value and value in self._region_of:
                 self._write_region(self._region_of[value], array)
+
+
+def _refuse_timed_only(program: Program) -> None:
+    """Rows that stand for no data cannot be carried out."""
+    timed_only = np.array([row.is_timed_only for row in INSTRUCTIONS])[program.rows["opcode"]]
+    if timed_only.any():
+        name = INSTRUCTIONS[int(program.rows["opcode"][np.argmax(timed_only)])].name
+        raise ProgramError(f"program '{program.name}': it holds no data ({name} only takes time), so it can be simulated but not executed")
 
 
 def encode_inputs(program: Program, inputs: Mapping[str, Array]) -> Codes:

@@ -20,6 +20,8 @@ from pimloom.hardware.load import (
 )
 from pimloom.hardware.machine import Hardware
 from pimloom.hardware.parts import ChipLink, GlobalMemory, Issue, LocalMemory, Noc, VectorUnit
+from pimloom.hardware.pimsim import PimsimHardware
+from pimloom.hardware.sram import SramHardware
 
 
 class _Loader(ModuleType):
@@ -44,7 +46,9 @@ __all__ = [
     "Issue",
     "LocalMemory",
     "Noc",
+    "PimsimHardware",
     "Precision",
+    "SramHardware",
     "VectorUnit",
     "describe",
     "json_schema",

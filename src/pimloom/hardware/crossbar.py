@@ -324,6 +324,16 @@ class CrossbarHardware:
         return self.core.local_memory.size_bytes
 
     @property
+    def shares_memory(self) -> bool:
+        """Every core has its own."""
+        return False
+
+    @property
+    def result_bits(self) -> int:
+        """Sums keep all their bits."""
+        return 0
+
+    @property
     def global_memory_bytes(self) -> int:
         """Global memory of one chip."""
         return self.global_memory.size_bytes

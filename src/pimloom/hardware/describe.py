@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pimloom.hardware.crossbar import CrossbarHardware
 from pimloom.hardware.machine import Hardware
 from pimloom.hardware.parts import GlobalMemory, LocalMemory
+from pimloom.hardware.pimsim import MemoryPart, PimsimHardware, Quirks
+from pimloom.hardware.sram import SramHardware
 from pimloom.units import cycles_to_ns, format_bytes, format_count, format_ns, format_pj
 
 
@@ -104,5 +107,50 @@ def _n(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-DESCRIPTIONS: Final[Mapping[str, Callable[[Any], list[tuple[str, str]]]]] = {"crossbar": _crossbar}
+def _sram(hw: SramHardware) -> list[tuple[str, str]]:
+    macro, link = hw.macro, hw.link
+    slow, fast = macro.slowest_write_bytes_per_cycle, macro.fastest_write_bytes_per_cycle
+    behind = f"a DRAM channel of {link.dram.banks} banks" if link.dram else "an ideal memory"
+    traffic = "weights, activations and results" if link.carries_activations else "weights only"
+    rate = hw.arrays * 2.0 * macro.size_bytes / macro.vector_cycles * hw.clock_ghz * 1e9
+    return [
+        ("kind", f"{hw.kind}, {hw.clock_ghz:g} GHz"),
+        ("macros", f"{hw.arrays}: {hw.cores} cores of {hw.macros_per_core}, each {macro.rows} x {macro.cols} bytes"),
+        ("one vector", f"{macro.vector_cycles} cycles, {hw.vector_pass_cycles} with its control, {format_pj(macro.vector_energy_pj)}"),
+        ("rewriting", f"{slow} to {fast} B/cycle: {hw.write_cycles(slow)} to {hw.write_cycles(fast)} cycles per macro"),
+        ("weight capacity", f"{format_count(hw.weights_capacity(8))} weights ({format_bytes(hw.weights_capacity(8))})"),
+        ("peak", f"{rate / 1e12:.4g} TOPS"),
+        ("link", f"{link.bytes_per_cycle} B/cycle ({link.bytes_per_cycle * hw.clock_ghz:.4g} GB/s), {behind}; carries {traffic}"),
+        ("link grants", f"{macro.line_bytes} B at a time, {hw.ticks_per_cycle} ticks per cycle"),
+        ("activation memory", format_bytes(hw.memories.activation_bytes)),
+        ("result memory", f"{format_bytes(hw.memories.result_bytes)}, {hw.memories.sums} sums of {hw.result_bits} bits"),
+        ("scratch memory", f"{format_bytes(hw.memories.scratch_bytes)} per macro, {hw.vectors_per_pass} vectors at a time"),
+        ("memory outside", format_bytes(hw.global_memory_bytes)),
+        ("precision", f"{hw.precision.weight_bits}-bit weights, {hw.precision.activation_bits}-bit activations"),
+        ("SFU", f"{hw.sfu.lanes} lanes, {format_count(hw.sfu.lanes / hw.sfu.beat_cycles * hw.clock_ghz * 1e9)} elements/s"),
+        ("power at rest", _watts(hw.static_mw_total)),
+    ]
+
+
+def _pimsim(hw: PimsimHardware) -> list[tuple[str, str]]:
+    matrix = hw.matrix
+    off = [spec.name for spec in dataclasses.fields(Quirks) if not getattr(hw.quirks, spec.name)]
+    return [
+        ("kind", f"{hw.kind}, {hw.clock_ghz:g} GHz"),
+        ("cores", f"{hw.cores}, {_n(hw.rob_size, 'instruction')} in flight on each"),
+        ("crossbars", f"{matrix.rows} x {matrix.columns}, {matrix.cell_bits}-bit cells, {_n(matrix.adc_count, 'ADC')} each"),
+        ("vector unit", f"{hw.vector_width} elements in {hw.vector_ns:g} ns"),
+        ("local memory", _beats(hw.local_memory)),
+        ("global memory", _beats(hw.global_memory)),
+        ("network", f"a table of times, flits of {hw.network.flit_bytes} B"),
+        ("oversights of pimsim-nn", f"left out: {', '.join(off)}" if off else "all taken over"),
+        ("power at rest", _watts(hw.static_mw_total)),
+    ]
+
+
+def _beats(memory: MemoryPart) -> str:
+    return f"{memory.width_bytes} B in {memory.read_ns:g} ns (read) or {memory.write_ns:g} ns (write)"
+
+
+DESCRIPTIONS: Final[Mapping[str, Callable[[Any], list[tuple[str, str]]]]] = {"crossbar": _crossbar, "sram": _sram, "pimsim": _pimsim}
 """Kind of machine -> what is said of it, as (label, text)."""

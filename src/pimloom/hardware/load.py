@@ -20,10 +20,12 @@ from pimloom.errors import HardwareError
 from pimloom.hardware.crossbar import CrossbarHardware
 from pimloom.hardware.document import parse_mapping, parse_scalar, print_mapping, read_mapping
 from pimloom.hardware.machine import Hardware
+from pimloom.hardware.pimsim import PimsimHardware
 from pimloom.hardware.quantity import nearest, shorten, show
 from pimloom.hardware.record import sentences
+from pimloom.hardware.sram import SramHardware
 
-KINDS: Final[Mapping[str, type[Any]]] = {"crossbar": CrossbarHardware}
+KINDS: Final[Mapping[str, type[Any]]] = {"crossbar": CrossbarHardware, "sram": SramHardware, "pimsim": PimsimHardware}
 """`kind` of a hardware file -> the record that it fills, which conforms to `Hardware`."""
 
 MOST_ANCESTORS: Final = 8

@@ -74,6 +74,16 @@ class Hardware(Protocol):
         raise NotImplementedError
 
     @property
+    def shares_memory(self) -> bool:
+        """Whether all processors see one local memory of `memory_bytes`."""
+        raise NotImplementedError
+
+    @property
+    def result_bits(self) -> int:
+        """Bits that a sum of products keeps on its way through arrays; 0 for as many as it has."""
+        raise NotImplementedError
+
+    @property
     def global_memory_bytes(self) -> int:
         """Memory of one chip that all its processors reach."""
         raise NotImplementedError

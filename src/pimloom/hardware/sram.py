@@ -16,8 +16,9 @@ from pimloom.hardware.quantity import Choice, Flag, Real, Text, Whole, fault
 from pimloom.hardware.record import record
 
 MOST_MACROS = 65536
-SERVICES = ("sfu", "loader", "storer")
-"""Processors behind the macros: the special-function unit, and what moves data on and off the chip."""
+FINER_PARTS = 16
+SERVICES = ("sfu", "loader", "storer", "conductor")
+"""Processors behind the macros: the special-function unit, what moves data on and off the chip, and what holds barriers."""
 
 Few = Annotated[int, Whole("of cycles", 0, 10**6, 4)]
 Lines = Annotated[int, Whole("of macro lines", 1, 4096, 32)]
@@ -160,6 +161,7 @@ class Link:
     Attributes:
         bytes_per_cycle: bandwidth, reads and writes together.
         latency_cycles: before the first byte of a load arrives, during which the link is free for others.
+        transfers: loads under way at once, and as many stores.
         energy_pj_per_byte: energy of one byte, memory outside included.
         carries_activations: whether inputs and results use it too; without, they are free and only weights count.
         outside_bytes: memory behind it.
@@ -169,6 +171,7 @@ class Link:
 
     bytes_per_cycle: Annotated[int, Whole("of bytes per cycle", 1, 65536, 128)]
     latency_cycles: Latency
+    transfers: Annotated[int, Whole("of transfers", 1, 65536, 16)]
     energy_pj_per_byte: Energy
     carries_activations: Annotated[bool, Flag()]
     outside_bytes: Size
@@ -311,8 +314,12 @@ class SramHardware:
 
     @property
     def ticks_per_cycle(self) -> int:
-        """Parts of a cycle in which the link is granted, so that one line is a whole number of them."""
-        return self.link.bytes_per_cycle // math.gcd(self.macro.line_bytes, self.link.bytes_per_cycle)
+        """Parts of a cycle in which the link is granted, so that one line is a whole number of them.
+
+        Parts are finer still: a control issues one tick after the row before, and refreshes of a DRAM make lines longer.
+        """
+        parts = self.link.bytes_per_cycle // math.gcd(self.macro.line_bytes, self.link.bytes_per_cycle)
+        return parts * FINER_PARTS
 
     @property
     def vector_pass_cycles(self) -> int:

@@ -30,6 +30,9 @@ NUMBERS: Final = frozenset({
     "elements counted for an average",
     "bytes of a sum",
     "1 in the row that completes the node",
+    "bytes per cycle",
+    "offset in the weights' region",
+    "1 + region of the weights, 0 for constants",
 })  # fmt: skip
 """What a field of OPERANDS may mean: an address (`PLACES`; in elements of `UNITS`, or in bytes), or one of these."""
 
@@ -124,6 +127,31 @@ def _by_pattern(program: Program, reduce: np.ufunc, values: Array) -> Array:
     return result
 
 
+def local_accesses(program: Program) -> tuple[Array, Array, Array, Array]:
+    """What rows touch in the local memories of their processors.
+
+    Args:
+        program: a program that `verify_program` finds no fault with.
+
+    Returns:
+        Of each access, sorted by row with reads before writes: the row, first byte, one past the last byte (int64), and whether
+        it is written (bool). Strided and gathered operands count from their first to their last byte.
+    """
+    faults, rows, found = Faults(program), program.rows, list[tuple[Array, Array, Array, Array]]()
+    for operand, field in enumerate(OPERANDS):
+        place = faults.of_opcode(lambda code, f=field: place_and_unit(code, f)[0], np.int8)
+        may_lack = faults.of_opcode(lambda code, f=field: INSTRUCTIONS[code].operands.get(f, "").endswith(_NONE))
+        low, high = _reach(rows, field, rows["length"] * _item_bytes(faults, operand))
+        if field == "src1":
+            gathers = np.flatnonzero(faults.gathers() & (rows["pattern"] >= 0) & (place == LOCAL))
+            low[gathers], high[gathers] = _gathered(program, gathers)
+        at = np.flatnonzero((place == LOCAL) & ~(may_lack & (rows[field] == -1)) & (low < high))
+        found.append((at, low[at], high[at], np.full(at.size, field == "dst")))
+    row, low, high, is_write = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = np.lexsort((is_write, row))
+    return row[order], low[order], high[order], is_write[order]
+
+
 # -- checks ---------------------------------------------------------------------------------------------------------
 
 
@@ -171,9 +199,10 @@ def _check_local(faults: Faults, field: str, at: Array, low: Array, high: Array)
         ),
     )
     at = at[~is_outside]
-    starts = sorted((b.processor * _CORE_SPAN + b.address, b.size_bytes) for b in program.blocks if b.size_bytes > 0)
+    span = 0 if program.hardware.shares_memory else _CORE_SPAN
+    starts = sorted((b.processor * span + b.address, b.size_bytes) for b in program.blocks if b.size_bytes > 0)
     edges = np.array([(-1, 0), *starts], np.int64)
-    base = rows["processor"][at].astype(np.int64) * _CORE_SPAN
+    base = rows["processor"][at].astype(np.int64) * span
     found = np.searchsorted(edges[:, 0], base + low[at], side="right") - 1
     faults.add_rows(
         marked(rows.size, at[base + high[at] > edges[found].sum(axis=1)]),

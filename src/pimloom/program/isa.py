@@ -29,6 +29,7 @@ class Instruction:
         operands: field name to what it means here; fields not named are unused.
         meaning: what it does, in one sentence.
         is_transfer: whether it may be handed to the core's transfer queue.
+        is_timed_only: whether it stands for no data: a program of such rows can be simulated, not executed.
     """
 
     name: str
@@ -37,12 +38,50 @@ class Instruction:
     operands: Mapping[str, str]
     meaning: str
     is_transfer: bool = False
+    is_timed_only: bool = False
 
 
 # -- the table ------------------------------------------------------------------------------------------------------
 
 _SUMS = "local: partial sums"
 _CODES = "local: codes"
+
+_PIMSIM_OPERANDS = {
+    "dst": "value of rd", "src1": "value of rs1, and the offset in the upper half", "src2": "value of rs2, value waited for or filled in",
+    "length": "elements or bytes", "arg": "array group, other core or event register",
+    "dst_step": "low word of a global address, or size of lmv",
+    "src1_step": "place in the core's list, scalar instructions counted", "src2_step": "widths and selections, packed",
+}  # fmt: skip
+
+_PIMSIM = tuple(
+    Instruction(f"pimsim.{name}", {"send": SEND, "recv": RECEIVE}.get(name, COMPUTE), unit, _PIMSIM_OPERANDS, meaning, is_timed_only=True)
+    for name, unit, meaning in (
+        ("mvmul", "crossbars", "an array group times a vector"),
+        ("vvadd", "vector unit", "adds two vectors"),
+        ("vvsub", "vector unit", "subtracts two vectors"),
+        ("vvmul", "vector unit", "multiplies two vectors"),
+        ("vvdmul", "vector unit", "multiplies two vectors and adds up"),
+        ("vvmax", "vector unit", "takes the larger elements"),
+        ("vvsll", "vector unit", "shifts elements left"),
+        ("vvsra", "vector unit", "shifts elements right"),
+        ("vavg", "vector unit", "averages elements a stride apart"),
+        ("vrelu", "vector unit", "takes what is above zero"),
+        ("vtanh", "vector unit", "takes the hyperbolic tangent"),
+        ("vsigm", "vector unit", "takes the logistic function"),
+        ("vmv", "vector unit", "moves elements a stride apart"),
+        ("vrsu", "vector unit", "changes the width, bounded above"),
+        ("vrsl", "vector unit", "changes the width, bounded below"),
+        ("ld", "global memory", "global to local"),
+        ("st", "global memory", "local to global"),
+        ("lldi", "local memory", "fills bytes"),
+        ("lmv", "local memory", "copies within the local memory"),
+        ("send", "network", "hands data to the partner recv"),
+        ("recv", "network", "takes the data of the partner send"),
+        ("wait", "control", "waits until an event register has a value"),
+        ("sync", "network", "adds one to an event register of another core"),
+    )
+)
+"""The instructions of pimsim-nn (`program.pimsim`), as that simulator times them; scalar ones are `src1_step`."""
 
 INSTRUCTIONS: tuple[Instruction, ...] = (
     Instruction("mvm", COMPUTE, "crossbars", {
@@ -92,6 +131,16 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "src1": "bytes read per block", "dst": "bytes written per block", "length": "element operations per block", "count": "blocks",
         "src2": "1 in the row that completes the node", "arg": "part number",
     }, "computes a node whose operands stay in global memory"),
+    Instruction("write_weights", COMPUTE, "arrays", {
+        "dst": "bytes per cycle", "arg": "array group to write", "length": "bytes", "count": "lines",
+        "src1": "offset in the weights' region", "src2": "1 + region of the weights, 0 for constants",
+    }, "writes a group's weights into its array, which holds them until the next write; from a region, src1_step bytes apart "
+       "from row to row and src2_step from column to column"),
+    Instruction("gather", COMPUTE, "local memory", {
+        "dst": "local", "src1": "local", "pattern": "segments of one window", "length": "bytes", "count": "windows",
+    }, "copies gathered windows; what is masked becomes the zero point of the node's input"),
+    Instruction("wait", COMPUTE, "control", {"length": "cycles"}, "does nothing for some cycles"),
+    *_PIMSIM,
 )  # fmt: skip
 
 OPCODES: dict[str, int] = {row.name: code for code, row in enumerate(INSTRUCTIONS)}

@@ -225,12 +225,20 @@ class Machine:
         resources: numbers the resources that a program may hold.
         rules: how its processors issue.
         costs: opcode to formula; an opcode without one cannot run on the machine.
+        static_mw: power at rest while a program runs.
+        check: checks of programs whose rows only take time; `verify_program` makes those of all others.
+        until_cycles: how long the streams of a program repeat, whatever its samples; 0 where they run these.
+        counted_rounds: of streams that repeat until a time, the rounds of each that count: by default those issued to their end.
     """
 
     kind: str
     resources: Callable[[Program], Resources]
     rules: Callable[[Any], IssueRules]
     costs: Mapping[str, Formula]
+    static_mw: Callable[[Program], float] = lambda program: program.hardware.static_mw_total
+    check: Callable[[Program], None] = lambda program: None
+    until_cycles: Callable[[Program], int] = lambda program: 0
+    counted_rounds: Callable[[Program, Array, Array], Array] = lambda program, rounds, place: rounds
 
 
 __all__ = ["CostContext", "Costs", "Devices", "Formula", "IssueRules", "Machine", "Resources", "per_pattern"]

@@ -13,11 +13,13 @@ from pimloom.ir.ops import op_of
 from pimloom.program.crossbar import CROSSBAR
 from pimloom.program.isa import INSTRUCTIONS
 from pimloom.program.machine import CostContext, Costs, Machine, Resources, per_pattern
+from pimloom.program.pimsim.machine import PIMSIM
 from pimloom.program.program import Program
 from pimloom.program.rows import MASKED
+from pimloom.program.sram import SRAM
 from pimloom.program.widths import code_bytes, sum_bytes
 
-MACHINES: Mapping[str, Machine] = MappingProxyType({machine.kind: machine for machine in (CROSSBAR,)})
+MACHINES: Mapping[str, Machine] = MappingProxyType({machine.kind: machine for machine in (CROSSBAR, SRAM, PIMSIM)})
 """Kind of hardware -> what it tells the engines."""
 
 
@@ -42,8 +44,8 @@ def costs_of(program: Program) -> CostContext[Any, Resources]:
         code_bytes=np.array([code_bytes(graph, node, held) for node in graph.nodes] + [(1, 1, 1)], np.int32),
         work=np.array([max(op_of(node).work, 1.0) for node in graph.nodes] + [1.0]),
     )
-    opcodes = program.rows["opcode"]
-    for code in np.unique(opcodes).tolist():
+    opcodes = np.ascontiguousarray(program.rows["opcode"])
+    for code in np.flatnonzero(np.bincount(opcodes)).tolist():
         name = INSTRUCTIONS[code].name
         if name not in machine.costs:
             expected = f"one of {', '.join(machine.costs)} expected on '{program.hardware.name}'"

@@ -45,6 +45,7 @@ from pimloom.units import format_bytes
 
 ARGUMENTS: Final = {
     "array group": "group",
+    "array group to write": "group",
     "region": "region",
     "first column": "column",
     "first channel": "channel",

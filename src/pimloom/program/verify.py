@@ -18,6 +18,7 @@ from pimloom.ir.quantised import rule_of
 from pimloom.program.accesses import NUMBERS, OPERANDS, UNITS, check_accesses, output_type
 from pimloom.program.checking import Faults
 from pimloom.program.isa import INSTRUCTIONS, OPCODES
+from pimloom.program.machines import MACHINES
 from pimloom.program.program import Matrix, Program, Region
 from pimloom.program.progress import check_progress
 from pimloom.program.rows import MASKED
@@ -49,6 +50,11 @@ def verify_program(program: Program) -> None:
     faults = Faults(program)
     _check_tables(faults)
     faults.raise_if_any()  # what follows needs tables of the right form
+    if _is_timed_only(program):
+        _check_streams(faults)
+        faults.raise_if_any()
+        MACHINES[program.hardware.kind].check(program)
+        return
     _check_patterns(faults)
     _check_matrices(faults)
     _check_groups(faults)
@@ -58,11 +64,19 @@ def verify_program(program: Program) -> None:
     faults.raise_if_any()  # rows that name nothing have no operands
     _check_fields(faults)
     _check_products(faults)
+    _check_writes(faults)
     _check_completion(faults)
     _check_results(faults)
     check_accesses(faults)
     check_progress(faults)
     faults.raise_if_any()
+
+
+def _is_timed_only(program: Program) -> bool:
+    """Whether the rows stand for no data, which could be checked."""
+    timed_only = np.array([row.is_timed_only for row in INSTRUCTIONS])
+    known = program.rows["opcode"] < timed_only.size
+    return bool(program.n_rows) and bool((known & timed_only[np.where(known, program.rows["opcode"], 0)]).all())
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------
@@ -129,7 +143,9 @@ def _check_groups(faults: Faults) -> None:
             faults.add(f"group {g}: core {core} found, one of 0 to {machine.processors - 1} expected")
         if arrays < 1:
             faults.add(f"group {g} on core {core}: {arrays} crossbars found, at least 1 expected")
-        if not 0 <= index < len(program.matrices):
+        if index == -1 and machine.are_arrays_rewritten:
+            _check_tile_size(faults, g, 8)  # its weights come from a region
+        elif not 0 <= index < len(program.matrices):
             faults.add(f"group {g} on core {core}: matrix {index} found, one of {len(program.matrices)} expected")
         elif program.matrices[index].codes.ndim == 2 and program.matrices[index].name in program.graph.types:
             _check_group_shape(faults, g, program.matrices[index])
@@ -143,19 +159,25 @@ def _check_groups(faults: Faults) -> None:
 
 def _check_group_shape(faults: Faults, g: int, matrix: Matrix) -> None:
     """A group's part lies inside its matrix and fits into its arrays."""
-    groups, machine = faults.program.groups, faults.program.hardware
-    where, sizes = f"group {g} on core {groups.processor[g]}", list[int]()
+    groups = faults.program.groups
+    where = f"group {g} on core {groups.processor[g]}"
     for name, size in zip(("row", "column"), matrix.codes.shape, strict=True):
         start, stop = int(getattr(groups, f"{name}_start")[g]), int(getattr(groups, f"{name}_stop")[g])
-        sizes.append(stop - start)
         if not 0 <= start < stop <= size:
             faults.add(
                 f"{where}: {name}s {start} to {stop} found, a range of the {size} of matrix '{matrix.name}' expected"
             )
-    width = int(groups.crossbars[g]) * machine.array_weights_per_row(_weight_bits(faults.program.graph.types[matrix.name]))
-    if sizes[0] > machine.array_rows or sizes[1] > width:
+    _check_tile_size(faults, g, _weight_bits(faults.program.graph.types[matrix.name]))
+
+
+def _check_tile_size(faults: Faults, g: int, weight_bits: int) -> None:
+    """A group's part fits into its arrays."""
+    groups, machine = faults.program.groups, faults.program.hardware
+    rows, columns = int(groups.row_stop[g] - groups.row_start[g]), int(groups.column_stop[g] - groups.column_start[g])
+    width = int(groups.crossbars[g]) * machine.array_weights_per_row(weight_bits)
+    if not 0 < rows <= machine.array_rows or not 0 < columns <= width:
         most = f"at most {machine.array_rows} x {width} in {groups.crossbars[g]} crossbars"
-        faults.add(f"{where}: {sizes[0]} rows x {sizes[1]} columns found, {most} expected")
+        faults.add(f"group {g} on core {groups.processor[g]}: {rows} rows x {columns} columns found, {most} expected")
 
 
 def _weight_bits(weight: TensorType) -> int:
@@ -212,7 +234,8 @@ def _check_blocks(faults: Faults) -> None:
             faults.add(
                 f"{where}: the fill {block.fill} of type '{block.dtype}' found, a code of an integer type expected"
             )
-        pieces[block.processor].append((block.address, block.address + block.size_bytes, where))
+        owner = 0 if machine.shares_memory else block.processor
+        pieces[owner].append((block.address, block.address + block.size_bytes, where))
     for core, held in pieces.items():
         _check_disjoint(faults, held, machine.memory_bytes, f"the local memory of core {core}")
 
@@ -312,7 +335,8 @@ def _check_arg(faults: Faults) -> None:
     """`arg` is an array group, a region, or the first channel or column of the node's output."""
     program, rows = faults.program, faults.rows
     arg = rows["arg"].astype(np.int64)
-    for meaning, size in (("array group", len(program.groups)), ("region", len(program.regions))):
+    groups, regions = len(program.groups), len(program.regions)
+    for meaning, size in (("array group", groups), ("array group to write", groups), ("region", regions)):
         is_bad = faults.means("arg", meaning) & ((arg < 0) | (arg >= size))
         faults.add_rows(is_bad, lambda r, m=meaning, n=size: f"{m} {arg[r]} found, one of 0 to {n - 1} expected")
     widths = {matrix.name: 0 for matrix in program.matrices}
@@ -354,7 +378,7 @@ def _check_products(faults: Faults) -> None:
         lambda r: f"length {rows['length'][r]} found, the {width[r]} columns of array group {arg[r]} expected",
     )
     number = {matrix.name: i for i, matrix in enumerate(program.matrices)}
-    held = np.array([number[matrix.name] for matrix in program.matrices])[groups.matrix[group]]
+    held = np.array([number[matrix.name] for matrix in program.matrices] + [-1])[groups.matrix[group]]
     wanted = np.array([number.get(_weight(n), -1) for n in program.graph.nodes])[node]
     faults.add_rows(
         is_product & (held != wanted),
@@ -362,6 +386,40 @@ def _check_products(faults: Faults) -> None:
             f"array group {arg[r]} with weight '{program.matrices[held[r]].name}' found, weight "
             f"'{_weight(program.graph.nodes[node[r]])}' of node '{program.graph.nodes[node[r]].name}' expected"
         ),
+    )
+
+
+def _check_writes(faults: Faults) -> None:
+    """Where arrays are rewritten, a product uses the group that was written last; weights come from inside a region."""
+    program, rows, groups = faults.program, faults.rows, faults.program.groups
+    if not program.hardware.are_arrays_rewritten or not len(groups) or not rows.size:
+        return
+    is_write = rows["opcode"] == OPCODES["write_weights"]
+    last = np.maximum.accumulate(np.where(is_write, np.arange(rows.size), -1))
+    is_own = last >= program.stream_ptr[rows["processor"]]
+    written = np.where(is_own, rows["arg"][last], -1)
+    faults.add_rows(
+        faults.means("arg", "array group") & (written != rows["arg"]),
+        lambda r: f"array group {rows['arg'][r]} found, group {written[r]}, which its array holds, expected",
+    )
+    group = np.clip(rows["arg"], 0, len(groups) - 1)
+    faults.add_rows(
+        is_write & (groups.processor[group] != rows["processor"]),
+        lambda r: f"array group {rows['arg'][r]} of core {groups.processor[group[r]]} found, one of its own core expected",
+    )
+    region = rows["src2"] - 1
+    sizes = np.array([one.size_bytes for one in program.regions] + [0], np.int64)[np.clip(region, -1, len(program.regions) - 1)]
+    height, width = (groups.row_stop - groups.row_start)[group], (groups.column_stop - groups.column_start)[group]
+    travel = (height - 1) * rows["src1_step"].astype(np.int64), (width - 1) * rows["src2_step"].astype(np.int64)
+    end = rows["src1"] + travel[0] + travel[1] + 1
+    is_read = is_write & (region >= 0)
+    faults.add_rows(
+        is_read & ((region >= len(program.regions)) | (np.minimum(*travel) < 0) | (end > sizes)),
+        lambda r: f"weights up to byte {end[r]} of region {region[r]} found, a range inside its {sizes[r]} bytes expected",
+    )
+    faults.add_rows(
+        is_write & ((region >= 0) != (groups.matrix[group] < 0)),
+        lambda r: f"region {region[r]} found for array group {rows['arg'][r]} of matrix {groups.matrix[group[r]]}, one of the two expected",
     )
 
 

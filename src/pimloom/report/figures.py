@@ -79,14 +79,18 @@ def layer_cycles(node: NodeResult) -> int:
     return max(node.end_cycles - node.start_cycles, 0)
 
 
-def crossbar_cycles(node: NodeResult) -> float:
+ARRAYS = ("crossbars", "macros")
+"""Components that hold weights and compute with them."""
+
+
+def array_cycles(node: NodeResult) -> float:
     """Cycles that the arrays of a layer compute, all array groups added."""
-    return float(node.busy_cycles.get("crossbars", 0.0))
+    return float(sum(node.busy_cycles.get(name, 0.0) for name in ARRAYS))
 
 
 def slowest(result: Result, count: int) -> tuple[NodeResult, ...]:
     """The layers that take longest from first to last activity; of equals, the one whose arrays work more."""
-    ranked = sorted(result.nodes, key=lambda node: (-layer_cycles(node), -crossbar_cycles(node)))
+    ranked = sorted(result.nodes, key=lambda node: (-layer_cycles(node), -array_cycles(node)))
     return tuple(ranked[:count])
 
 
@@ -166,10 +170,10 @@ def percent(fraction: float) -> str:
 def dominant_layers(result: Result) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     """int32[cores]: the layer (index into `Result.nodes`) that a core works for most, -1 for none.
 
-    By time in the trace, where there is one; else the layer with most crossbars among those of the core.
+    By time in the trace, where there is one; else the layer with most arrays among those of the core.
     """
     index = {node.name: i for i, node in enumerate(result.nodes)}
-    size = {node.name: node.crossbars for node in result.nodes}
+    size = {node.name: node.arrays for node in result.nodes}
     found = np.full(len(result.core_nodes), -1, np.int32)
     for core, names in enumerate(result.core_nodes):
         known = [name for name in names if name in index]

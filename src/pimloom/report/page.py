@@ -97,7 +97,7 @@ def _cards(result: Result) -> tuple[Card, ...]:
     verdict, macs = figures.verdict(result), figures.macs(result)
     period = f"a sample every {figures.time_text(result, result.period_cycles)}, steady state"
     efficiency = f"{figures.tops_per_w(result):.3g} TOPS/W" if macs and result.total_energy_pj else "no efficiency: no MACs or no energy"
-    arrays = result.resources.get("crossbars", 0)
+    arrays = result.resources.get(result.array_name, 0)
     v = result.verification
     detail = "not known to be right" if v is None else "bit exact" if v.is_bit_exact else "not bit exact"
     if v is not None and v.details:
@@ -107,7 +107,7 @@ def _cards(result: Result) -> tuple[Card, ...]:
         Card("Throughput", f"{format_count(result.throughput_per_s)}/s", period),
         Card("Energy per sample", format_pj(result.total_energy_pj), efficiency),
         Card("Mean power", figures.power_text(figures.power_mw(result)), "energy over time per sample"),
-        Card("Crossbars in use", figures.percent(result.utilisation_of_crossbars), f"of {arrays:,} hold weights"),
+        Card(f"{result.array_name.capitalize()} in use", figures.percent(result.arrays_in_use), f"of {arrays:,} hold weights"),
         Card("Numbers", {"ok": "agree", "bad": "differ", "none": "not run"}[verdict.state], detail, verdict.state),
     )
 
@@ -153,10 +153,10 @@ _LAYER_VALUES: Mapping[str, Any] = {
     "start": lambda node, order: node.start_cycles,
     "end": lambda node, order: node.end_cycles,
     "span": lambda node, order: figures.layer_cycles(node),
-    "busy": lambda node, order: figures.crossbar_cycles(node),
+    "busy": lambda node, order: figures.array_cycles(node),
     "energy": lambda node, order: node.energy_pj,
     "macs": lambda node, order: node.macs,
-    "crossbars": lambda node, order: node.crossbars,
+    "arrays": lambda node, order: node.arrays,
     "copies": lambda node, order: node.copies,
     "cores": lambda node, order: node.cores,
     "moved": lambda node, order: float(sum(node.moved_bytes.values())),
@@ -175,7 +175,7 @@ COLUMNS = (
     Column("busy", "arrays busy", "time that its array groups compute, all added, per sample"),
     Column("energy", "energy", "per sample, without static energy"),
     Column("macs", "MACs", "multiply-accumulates per sample"),
-    Column("crossbars", "arrays", "crossbars that hold its weights"),
+    Column("arrays", "arrays", "arrays that hold its weights"),
     Column("copies", "copies", "copies of its weights"),
     Column("cores", "cores", "cores that work for it"),
     Column("moved", "moved", "bytes moved over all memories and links per sample"),
@@ -229,7 +229,7 @@ def _data(result: Result, timeline: Mapping[str, Any] | None) -> dict[str, Any]:
 def _layer(node: NodeResult) -> dict[str, Any]:
     return {
         "name": node.name, "op": node.op, "start": node.start_cycles, "end": node.end_cycles, "energy": node.energy_pj,
-        "waits": dict(node.waits_cycles), "crossbars": node.crossbars, "copies": node.copies, "cores": node.cores,
+        "waits": dict(node.waits_cycles), "arrays": node.arrays, "copies": node.copies, "cores": node.cores,
     }  # fmt: skip
 
 
@@ -244,7 +244,7 @@ def _chip(result: Result) -> dict[str, Any]:
     load = np.round(100 * np.asarray(result.link_load, np.float64), 2)
     return {
         "rows": result.chip_rows, "cols": result.chip_cols, "chips": max(result.chips, 1), "cores": cores,
-        "layer": figures.dominant_layers(result), "crossbars": result.core_crossbars,
+        "layer": figures.dominant_layers(result), "arrays": result.core_arrays, "array_name": result.array_name,
         "layers": [[index[name] for name in names if name in index] for names in result.core_nodes],
         "busy": {name: _busy_percent(result, name, busy) for name, busy in result.core_busy.items()},
         "links": load if _links_are_placed(result) else None, "sorted_links": _thinned(np.sort(load[load > 0])[::-1]),
@@ -253,8 +253,8 @@ def _chip(result: Result) -> dict[str, Any]:
 
 def _busy_percent(result: Result, name: str, busy: Array) -> Array:
     """float64[cores]: busy share of the time per sample, averaged over the resources of the core."""
-    if name == "crossbars":
-        per_core: Array = np.maximum(np.asarray(result.core_crossbars, np.float64), 1.0)
+    if name == result.array_name:
+        per_core: Array = np.maximum(np.asarray(result.core_arrays, np.float64), 1.0)
     else:
         per_core = np.full(busy.size, max(result.resources.get(name, 0) / max(busy.size, 1), 1.0))
     return np.round(100 * busy / (per_core * max(figures.span_cycles(result), 1.0)), 2)

@@ -81,8 +81,8 @@ def _headline(result: Result) -> Padding:
     if figures.macs(result) and result.total_energy_pj:
         energy += f"; {figures.tops_per_w(result):.3g} TOPS/W"
     table.add_row("energy", Text(format_pj(result.total_energy_pj), "bold"), energy)
-    held = figures.percent(result.utilisation_of_crossbars)
-    table.add_row("crossbars", Text(held, "bold"), f"of {result.resources.get('crossbars', 0):,} hold weights")
+    held = figures.percent(result.arrays_in_use)
+    table.add_row(result.array_name, Text(held, "bold"), f"of {result.resources.get(result.array_name, 0):,} hold weights")
     table.add_row("program", Text(f"{result.rows:,}", "bold"), f"rows; {format_count(result.instructions)} instructions per sample")
     return Padding(table, (1, 0, 0, 2))
 
@@ -157,10 +157,10 @@ def _layer_row(result: Result, node: NodeResult, *, wide: bool) -> tuple[str, ..
     copies, energy = str(node.copies or "-"), format_pj(node.energy_pj)
     if not wide:
         return node.name, node.op, time(figures.layer_cycles(node)), energy, copies, figures.wait_text(node, 1)
-    busy, macs = time(figures.crossbar_cycles(node)), format_count(node.macs) if node.macs else "-"
+    busy, macs = time(figures.array_cycles(node)), format_count(node.macs) if node.macs else "-"
     return (
         node.name, node.op, time(figures.layer_cycles(node)), figures.time_text(result, node.start_cycles), time(node.end_cycles),
-        busy, macs, energy, copies, f"{node.crossbars:,}" if node.crossbars else "-", f"{node.cores:,}", figures.wait_text(node, 1),
+        busy, macs, energy, copies, f"{node.arrays:,}" if node.arrays else "-", f"{node.cores:,}", figures.wait_text(node, 1),
     )  # fmt: skip
 
 

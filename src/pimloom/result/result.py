@@ -28,7 +28,7 @@ class NodeResult:
         busy_cycles: component to cycles in which its resources (of a group, every crossbar) worked for the node, added, per sample.
         energy_pj: per sample, without static energy.
         macs: multiply-accumulates per sample.
-        crossbars: arrays that hold its weights.
+        arrays: crossbars or macros that hold its weights.
         copies: of its weights.
         cores: that work for it.
         waits_cycles: cause to cycles that its instructions waited, all of them added, per sample.
@@ -43,7 +43,7 @@ class NodeResult:
     busy_cycles: Mapping[str, float]
     energy_pj: float
     macs: int
-    crossbars: int
+    arrays: int
     copies: int
     cores: int
     waits_cycles: Mapping[str, float]
@@ -142,7 +142,7 @@ class Result:
         waits_cycles: cause to waiting cycles, all instructions added, per sample.
         bounds: lower bounds.
         core_busy: component to float64[cores], busy cycles per sample, for drawings of the chip.
-        core_crossbars: int32[cores], arrays in use.
+        core_arrays: int32[cores], arrays in use.
         core_nodes: per core, names of the nodes it works for.
         link_load: float64[links], busy share of every link of the network, in the order of the machine's resources.
         chip_rows: rows of cores of a chip.
@@ -154,7 +154,8 @@ class Result:
         verification: None if nothing was executed.
         trace: None where there are too many rows.
         notes: what the compiler reported.
-        utilisation_of_crossbars: arrays that hold weights, over all.
+        arrays_in_use: arrays that hold weights, over all.
+        array_name: what holds weights on this kind of machine: the name of a component, "crossbars" or "macros".
     """
 
     model: str
@@ -177,7 +178,7 @@ class Result:
     waits_cycles: Mapping[str, float]
     bounds: tuple[Bound, ...]
     core_busy: Mapping[str, Array]
-    core_crossbars: Array
+    core_arrays: Array
     core_nodes: tuple[tuple[str, ...], ...]
     link_load: Array
     chip_rows: int
@@ -189,7 +190,8 @@ class Result:
     verification: Verification | None = None
     trace: Trace | None = None
     notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    utilisation_of_crossbars: float = 0.0
+    arrays_in_use: float = 0.0
+    array_name: str = "crossbars"
 
     @property
     def latency_ns(self) -> float:
@@ -231,6 +233,7 @@ class Result:
             "compile_s": self.compile_s,
             "simulate_s": self.simulate_s,
             "execute_s": self.execute_s,
+            "array_name": self.array_name,
             "clock_ghz": self.clock_ghz,
             "cycles": self.cycles,
             "latency_cycles": self.latency_cycles,
@@ -238,7 +241,7 @@ class Result:
             "period_cycles": self.period_cycles,
             "throughput_per_s": self.throughput_per_s,
             "energy_pj": {**{k: float(v) for k, v in self.energy_pj.items()}, "total": self.total_energy_pj},
-            "utilisation": {**dict(self.utilisation), "crossbars holding weights": self.utilisation_of_crossbars},
+            "utilisation": {**dict(self.utilisation), "arrays holding weights": self.arrays_in_use},
             "busiest": dict(self.busiest),
             "waits_cycles": dict(self.waits_cycles),
             "bounds": {
@@ -261,6 +264,6 @@ class Result:
 def _layer_dict(node: NodeResult) -> dict[str, Any]:
     return {
         "name": node.name, "op": node.op, "kind": node.kind, "start_cycles": node.start_cycles, "end_cycles": node.end_cycles,
-        "busy_cycles": dict(node.busy_cycles), "energy_pj": node.energy_pj, "macs": node.macs, "crossbars": node.crossbars,
+        "busy_cycles": dict(node.busy_cycles), "energy_pj": node.energy_pj, "macs": node.macs, "arrays": node.arrays,
         "copies": node.copies, "cores": node.cores, "waits_cycles": dict(node.waits_cycles), "moved_bytes": dict(node.moved_bytes),
     }  # fmt: skip

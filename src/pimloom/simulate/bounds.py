@@ -89,10 +89,10 @@ def bounds(program: Program, costed: CostedProgram, busy: Array) -> tuple[Bound,
         busy: float64[R], busy cycles of each resource per sample.
     """
     resources = costed.resources
-    found = [
-        Bound("dependency", "latency", dependency_cycles(program, costed) / costed.ticks_per_cycle,
-              "critical path of one sample if only the arrays could be busy"),
-    ]  # fmt: skip
+    found: list[Bound] = []
+    if program.graph.nodes:  # where rows stand for no data, their lists are all that is known of what depends on what
+        found.append(Bound("dependency", "latency", dependency_cycles(program, costed) / costed.ticks_per_cycle,
+                           "critical path of one sample if only the arrays could be busy"))  # fmt: skip
     compute = program.notes.get("compute_bound_cycles")
     if compute:
         found.append(Bound("compute", "throughput", float(compute),

@@ -33,7 +33,7 @@ def cost(program: Program) -> CostedProgram:
     """Works out what every row takes and holds."""
     context = costs_of(program)
     costs, rules, resources = context.costs, context.rules, context.resources
-    opcode = program.rows["opcode"]
+    opcode = np.ascontiguousarray(program.rows["opcode"])
     kind = np.array([row.kind for row in INSTRUCTIONS], np.int8)[opcode]
     transfer = np.array([row.is_transfer for row in INSTRUCTIONS], np.int8)[opcode]
     route_ptr, route_link = resources.routes()

@@ -9,33 +9,86 @@ from typing import Any
 
 import numpy as np
 
+from pimloom.errors import InternalError, SimulationError
 from pimloom.ir.ops import full_attributes, op_of
-from pimloom.program import INSTRUCTIONS, Program
+from pimloom.program import INSTRUCTIONS, MACHINES, Program
 from pimloom.program.rows import Array
 from pimloom.result import NodeResult, Result, Trace
 from pimloom.result.result import MAX_TRACED_ROWS
 from pimloom.simulate import engine
 from pimloom.simulate.bounds import bounds
+from pimloom.simulate.condense import Condensed, condense, expand, place_of
 from pimloom.simulate.costs import CostedProgram, cost
 from pimloom.simulate.timing import WAIT_NAMES, Times, Timing
 
 
-def simulate(program: Program, run: Callable[..., Times] = engine.run, *, trace: bool = True) -> Result:
+def simulate(program: Program, run: Callable[..., Times] = engine.run, *, trace: bool = True, until_cycles: int | None = None) -> Result:
     """Simulates a program cycle by cycle.
 
     Args:
         program: what to run.
         run: the engine; the reference machine in tests.
         trace: whether to keep the times of all rows.
+        until_cycles: for how long streams repeat, which gives period and energy per sample; 0 to run the program's samples
+            once; what the kind of machine says if not given.
 
     Raises:
         SimulationError: the program deadlocks.
     """
     costed = cost(program)
     begun = time.perf_counter()
-    times = run(costed.timing, describe_row(program)) if run is engine.run else run(costed.timing)
-    seconds = time.perf_counter() - begun
-    return replace(summarise(program, costed, times.in_cycles(costed.ticks_per_cycle), trace=trace), simulate_s=seconds)
+    shorter = condense(costed.timing) if run is engine.run else None
+    times = _run(program, costed.timing, shorter, run, is_complete=trace or bool(program.graph.nodes))
+    result = summarise(program, costed, times.in_cycles(costed.ticks_per_cycle), trace=trace)
+    until = MACHINES[program.hardware.kind].until_cycles(program) if until_cycles is None else until_cycles
+    if until:
+        result = _in_steady_state(program, costed, _repeat(costed, shorter, until, run), until, result)
+    return replace(result, simulate_s=time.perf_counter() - begun)
+
+
+def _run(
+    program: Program, timing: Timing, shorter: Condensed | None, run: Callable[..., Times], *, is_complete: bool
+) -> Times:  # fmt: skip
+    """Runs the samples once; without `is_complete` times may be those of the rows that are left only."""
+    describe = describe_row(program)
+    if shorter is None:
+        return run(timing, describe) if run is engine.run else run(timing)
+    times = run(shorter.timing, lambda row: describe(int(shorter.kept[row])))
+    return expand(shorter, times) if is_complete else times
+
+
+def _repeat(costed: CostedProgram, shorter: Condensed | None, until_cycles: int, run: Callable[..., Times]) -> Times:
+    """Runs streams that repeat until a time."""
+    timing = costed.timing if shorter is None else shorter.timing
+    times = run(replace(timing, until_cycles=until_cycles * costed.ticks_per_cycle))
+    if shorter is None or times.place is None:
+        return times
+    return replace(times, place=place_of(shorter, costed.timing, times.place))
+
+
+def _in_steady_state(program: Program, costed: CostedProgram, times: Times, until_cycles: int, once: Result) -> Result:
+    """The result of one pass with period and energy from streams that repeated until a time.
+
+    The period is that time over the mean of all streams' rounds; energy is shared out among as many samples.
+    """
+    if times.rounds is None or times.place is None:
+        raise InternalError("streams were to repeat until a time, but no rounds were counted")
+    used = np.flatnonzero(np.diff(program.stream_ptr))
+    counted = MACHINES[program.hardware.kind].counted_rounds(program, times.rounds, times.place)[used]
+    samples = float(counted.mean()) if counted.size else 0.0
+    if samples <= 0:
+        raise SimulationError(f"simulate: no stream came to its end within {until_cycles} cycles; let streams repeat for longer")
+    executed = _times_issued(program, times.rounds, times.place)
+    energy = {name: float((values * executed).sum()) / samples for name, values in costed.costs.energy_pj.items()}
+    period = until_cycles / samples
+    energy["static"] = MACHINES[program.hardware.kind].static_mw(program) * period / program.hardware.clock_ghz
+    return replace(once, period_cycles=period, energy_pj=energy, notes=dict(once.notes) | {"rounds": times.rounds.tolist()})
+
+
+def _times_issued(program: Program, rounds: Array, place: Array) -> Array:
+    """int64[n]: how often each row was issued."""
+    processor = program.rows["processor"]
+    return rounds[processor] + (np.arange(program.n_rows) - program.stream_ptr[processor] < place[processor])
 
 
 def cycles(program: Program) -> tuple[int, float]:
@@ -82,7 +135,7 @@ def summarise(program: Program, costed: CostedProgram, times: Times, *, trace: b
     latency, period = int(ends[0]) if ends.size else 0, _period(t, times, busy)
     span = period if program.mode == "throughput" and program.samples > 1 else float(latency)
     energy = {name: float(values.sum()) for name, values in costed.costs.energy_pj.items()}
-    energy["static"] = machine.static_mw_total * span / machine.clock_ghz
+    energy["static"] = MACHINES[machine.kind].static_mw(program) * span / machine.clock_ghz
     weighted = busy * resources.weight
     totals = {name: float(weighted[resources.at(name)].sum()) for name in resources.components}
     counts = resources.units
@@ -97,11 +150,11 @@ def summarise(program: Program, costed: CostedProgram, times: Times, *, trace: b
         busiest={name: float(busy[resources.at(name)].max(initial=0.0)) / max(span, 1.0) for name in resources.components},
         waits_cycles={name: float(times.waits[:, i].sum()) / program.samples for i, name in enumerate(WAIT_NAMES)},
         bounds=bounds(program, costed, busy), core_busy=_core_busy(program, costed, busy),
-        core_crossbars=np.bincount(program.groups.processor, program.groups.crossbars, machine.processors).astype(np.int32),
+        core_arrays=np.bincount(program.groups.processor, program.groups.crossbars, machine.processors).astype(np.int32),
         core_nodes=_core_nodes(program), link_load=links / max(span, 1.0),
         chip_rows=grid_rows, chip_cols=grid_cols, chips=machine.chips,
         trace=_trace(program, times) if trace and program.n_rows <= MAX_TRACED_ROWS else None, notes=dict(program.notes),
-        utilisation_of_crossbars=_arrays_in_use(program),
+        arrays_in_use=_arrays_in_use(program), array_name=resources.arrays,
     )  # fmt: skip
 
 
@@ -114,7 +167,7 @@ def _arrays_in_use(program: Program) -> float:
 def resource_busy(timing: Timing) -> Array:
     """float64[R]: time that each resource is held per sample, in units of the timing."""
     busy = np.zeros(timing.shared.size)
-    for phase in range(timing.phase_res.shape[1]):
+    for phase in range(int(timing.n_phases.max(initial=0))):
         rows = np.flatnonzero(timing.n_phases > phase)
         res = timing.phase_res[rows, phase]
         held = timing.phase_hold[rows, phase].astype(np.float64) * timing.reps[rows]

@@ -37,6 +37,7 @@ class Request:
         seed: of random choices.
         cost: Program to (latency, period) in cycles, for refinement; None to do without.
         progress: called with a sentence when a step begins.
+        strategy: who writes when, for targets that have a choice (`sram`); "" for the target's own.
     """
 
     mode: Mode = Mode.LATENCY
@@ -45,6 +46,7 @@ class Request:
     seed: int = 0
     cost: Callable[[Program], tuple[int, float]] | None = None
     progress: Callable[[str], None] = print
+    strategy: str = ""
 
     def __post_init__(self) -> None:
         """Rejects what no target can do."""
@@ -63,11 +65,13 @@ class Target:
         name: of the target, equal to the kind of hardware.
         summary: one sentence.
         compile: (quantised graph, machine, request) to Program.
+        has_strategies: whether a request may name a strategy.
     """
 
     name: str
     summary: str
     compile: Callable[[Graph, Hardware, Request], Program]
+    has_strategies: bool = False
 
 
 def _compile_crossbar(graph: Graph, hardware: Hardware, request: Request) -> Program:
@@ -78,6 +82,13 @@ def _compile_crossbar(graph: Graph, hardware: Hardware, request: Request) -> Pro
     return compile_network(graph, hardware, request)
 
 
+def _compile_sram(graph: Graph, hardware: Hardware, request: Request) -> Program:
+    from pimloom.targets.sram.compile import compile_network
+
+    return compile_network(graph, hardware, request)
+
+
 TARGETS: Mapping[str, Target] = MappingProxyType({
+    "sram": Target("sram", "SRAM macros, rewritten while others compute (generalized ping-pong)", _compile_sram, has_strategies=True),
     "crossbar": Target("crossbar", "chips of many cores with crossbar arrays (ISAAC, PUMA, PIMCOMP)", _compile_crossbar),
 })  # fmt: skip

@@ -141,7 +141,7 @@ def test_too_few_crossbars_are_said_in_numbers() -> None:
 
 
 def test_mapping_is_deterministic() -> None:
-    for name in MACHINES:
+    for name in (n for n in MACHINES if machine(n).kind == "crossbar"):
         hardware = machine(name)
         graph = quantised("tiny_cnn", hardware.precision.weight_bits, hardware.precision.activation_bits)
         one, two = map_network(graph, hardware), map_network(graph, hardware)
@@ -173,7 +173,7 @@ def test_what_does_not_pack_whole_is_cut() -> None:
 
 
 def test_a_bundle_goes_where_it_strains_least() -> None:
-    shelf = Shelf(machine("toy"), Wish(8.0, 100.0, 50.0, 50.0))
+    shelf = Shelf(machine("toy"), Wish(8.0, 100.0, 50.0, 50.0, 50.0, 50.0))
     first = shelf.take(Wish(1.0, 60.0, 0.0, 0.0))
     assert first == 0
     assert shelf.take(Wish(1.0, 60.0, 0.0, 0.0)) == 1

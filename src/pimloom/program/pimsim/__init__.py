@@ -1,10 +1,10 @@
 """Reading pimsim-nn's files: programs, architectures, networks."""
 
-from pimloom.program.pimsim.architecture import Architecture, MatrixPart, MemoryPart, NetworkTable, read_architecture, read_network
+from pimloom.hardware.pimsim import MatrixPart, MemoryPart, Quirks
+from pimloom.program.pimsim.architecture import Architecture, NetworkTable, read_architecture, read_network
 from pimloom.program.pimsim.check import check_addresses, check_widths
 from pimloom.program.pimsim.hazards import Dependencies, element_bytes, hazards, output_elements
 from pimloom.program.pimsim.messages import check_messages, pair_messages
-from pimloom.program.pimsim.quirks import Quirks
 from pimloom.program.pimsim.reader import read_program
 from pimloom.program.pimsim.table import PimsimProgram
 

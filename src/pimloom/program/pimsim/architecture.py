@@ -16,83 +16,10 @@ from typing import Any, Final, NoReturn, final
 import numpy as np
 
 from pimloom.errors import HardwareError
+from pimloom.hardware.pimsim import MatrixPart, MemoryPart
 from pimloom.program.rows import Array
 
 _ONE_MIB: Final = 1 << 20
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class MemoryPart:
-    """A memory with one port: n bytes take ceil(n / width_bytes) beats of read_ns or write_ns.
-
-    Attributes:
-        width_bytes: bytes of a beat.
-        read_ns: time of a beat that reads.
-        write_ns: time of a beat that writes.
-        static_power_mw: power at rest.
-        read_energy_pj: of a beat.
-        write_energy_pj: of a beat.
-        memory_bytes: capacity; pimsim-nn does not check it.
-    """
-
-    width_bytes: int
-    read_ns: float
-    write_ns: float
-    static_power_mw: float
-    read_energy_pj: float
-    write_energy_pj: float
-    memory_bytes: int
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class MatrixPart:
-    """The crossbars of a core with their converters.
-
-    Attributes:
-        period_ns: clock of this part.
-        is_pipelined: whether the converters of one input bit overlap with the reading of the next.
-        rows: of a crossbar.
-        columns: of a crossbar.
-        cell_bits: bits of a cell.
-        dac_bits: input bits converted at a time.
-        dac_count: DACs of a crossbar.
-        dac_cycles: latency.
-        crossbar_ns: time to read a crossbar.
-        sample_hold_cycles: latency.
-        adc_count: ADCs of a crossbar.
-        adc_cycles: latency.
-        shift_adder_cycles: latency.
-        output_buffer_cycles: latency.
-        dac_power_mw: at work; so are the others.
-        crossbar_power_mw: of one crossbar.
-        sample_hold_power_mw: of one column.
-        adc_power_mw: of one ADC.
-        shift_adder_power_mw: of one crossbar.
-        output_buffer_power_mw: of one crossbar.
-    """
-
-    period_ns: float
-    is_pipelined: bool
-    rows: int
-    columns: int
-    cell_bits: int
-    dac_bits: int
-    dac_count: int
-    dac_cycles: int
-    crossbar_ns: float
-    sample_hold_cycles: int
-    adc_count: int
-    adc_cycles: int
-    shift_adder_cycles: int
-    output_buffer_cycles: int
-    dac_power_mw: float
-    crossbar_power_mw: float
-    sample_hold_power_mw: float
-    adc_power_mw: float
-    shift_adder_power_mw: float
-    output_buffer_power_mw: float
 
 
 @final
@@ -313,6 +240,7 @@ def _memory(section: _Section) -> MemoryPart:
 def _matrix(section: _Section) -> MatrixPart:
     rows, columns = section.pair("xbar_size", (128, 128))
     return MatrixPart(
+        crossbars=section.integer("xbar_array_count", 0),
         period_ns=_positive(section, "period", 1 / 1.28), is_pipelined=section.boolean("pipeline_mode", True),
         rows=rows, columns=columns, cell_bits=section.integer("cell_precision", 2, least=1),
         dac_bits=section.integer("dac_resolution", 1, least=1), dac_count=section.integer("dac_count", 128, least=1),

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from pimloom.errors import ProgramError
+from pimloom.hardware.pimsim import Quirks
 from pimloom.program.pimsim.architecture import Architecture
 from pimloom.program.pimsim.hazards import executed_ranges
 from pimloom.program.pimsim.opcodes import CODE, UNIT_OF_CODE, Unit
-from pimloom.program.pimsim.quirks import Quirks
 from pimloom.program.pimsim.table import PimsimProgram
 
 

@@ -13,9 +13,9 @@ from typing import Final, final
 
 import numpy as np
 
+from pimloom.hardware.pimsim import Quirks
 from pimloom.program.pimsim.architecture import Architecture
 from pimloom.program.pimsim.opcodes import BY_CODE, CODE, Unit, codes
-from pimloom.program.pimsim.quirks import Quirks
 from pimloom.program.pimsim.table import PimsimProgram
 from pimloom.program.rows import Array
 

@@ -17,10 +17,10 @@ from typing import Any, Final, cast, final
 import numpy as np
 
 from pimloom.errors import ProgramError
+from pimloom.hardware.pimsim import Quirks
 from pimloom.program.pimsim.check import check_widths
 from pimloom.program.pimsim.messages import check_messages
 from pimloom.program.pimsim.opcodes import CODE
-from pimloom.program.pimsim.quirks import Quirks
 from pimloom.program.pimsim.records import Block, Records
 from pimloom.program.pimsim.registers import History, Registers
 from pimloom.program.pimsim.table import COLUMNS, PimsimProgram

@@ -129,5 +129,9 @@ class PimsimProgram:
 
     def name(self, row: int) -> str:
         """`FILE: core 3, instruction 17 (mvmul)`, for messages."""
+        return f"{self.source}: {self.place(row)}"
+
+    def place(self, row: int) -> str:
+        """`core 3, instruction 17 (mvmul)`."""
         core = int(np.searchsorted(self.core_ptr, row, side="right")) - 1
-        return f"{self.source}: core {core}, instruction {self.position[row]} ({BY_CODE[int(self.opcode[row])].name})"
+        return f"core {core}, instruction {self.position[row]} ({BY_CODE[int(self.opcode[row])].name})"

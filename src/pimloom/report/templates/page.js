@@ -31,7 +31,7 @@
   // -- colours -------------------------------------------------------------------------------------------------------
   const css = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const isDark = () => root.dataset.theme === "dark";
-  const COMPONENT_HUES = { "crossbars": 212, "local memory": 172, "vector unit": 262, "network": 32, "global memory": 340, "chip link": 95, "static": -1 };
+  const COMPONENT_HUES = { "crossbars": 212, "macros": 212, "local memory": 172, "vector unit": 262, "network": 32, "global memory": 340, "chip link": 95, "static": -1 };
   const CAUSE_HUES = { "dependency": 212, "resource": 32, "message": 172, "window": 262 };
   function hued(hue, k = 0) {
     return hue < 0 ? (isDark() ? "#7c8694" : "#9aa3af") : `hsl(${(hue + 41 * k) % 360} ${isDark() ? 42 : 46}% ${isDark() ? 60 : 48}%)`;
@@ -449,12 +449,12 @@
     const names = chip.layers[core].map(layerName);
     const more = names.length > 6 ? ` and ${names.length - 6} more` : "";
     const busy = Object.entries(chip.busy).map(([name, values]) => `${name} busy ${percent(values[core])}`);
-    return [`core ${core}`, names.length ? `works for ${names.slice(0, 6).join(", ")}${more}` : "no layer", `${chip.crossbars[core]} crossbars in use`, ...busy];
+    return [`core ${core}`, names.length ? `works for ${names.slice(0, 6).join(", ")}${more}` : "no layer", `${chip.arrays[core]} ${chip.array_name} in use`, ...busy];
   }
   function chipValues() {
     const name = state.colour;
-    const values = name === "crossbars" ? chip.crossbars : chip.busy[name.replace(/^busy:/, "")];
-    return values ? { values, most: values.reduce((a, b) => Math.max(a, b), 0), unit: name === "crossbars" ? "" : " %" } : null;
+    const values = name === "arrays" ? chip.arrays : chip.busy[name.replace(/^busy:/, "")];
+    return values ? { values, most: values.reduce((a, b) => Math.max(a, b), 0), unit: name === "arrays" ? "" : " %" } : null;
   }
   class ChipView {
     constructor(host, number) {
@@ -546,7 +546,7 @@
     scale.replaceChildren();
     if (!shown && !(state.links && chip.links)) return;
     const linksShown = state.links && chip.links;
-    const title = linksShown ? "busy share of links (width of the lines)" : state.colour === "crossbars" ? "crossbars in use" : `busy share of the time per sample, ${state.colour.slice(5)}`;
+    const title = linksShown ? "busy share of links (width of the lines)" : state.colour === "arrays" ? `${chip.array_name} in use` : `busy share of the time per sample, ${state.colour.slice(5)}`;
     element("span", "", scale).textContent = title;
     const most = linksShown ? chip.links.reduce((a, b) => Math.max(a, b), 0) : shown.most;
     const unit = linksShown ? " %" : shown.unit;

@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 from pimloom.hardware import CrossbarHardware
 from pimloom.mapping.replicate import Split, grid
+from pimloom.program.widths import sum_bytes
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
+from pimloom.targets.crossbar.unfold import Unfolded
 
 MOST_SHARE = 0.5  # of a core's port or memory that one bundle may ask for, where there are copies enough to cut it
+PORT_SHARE = 0.8  # of the time of a sample that a local memory's port should be busy
+WINDOW_SHARE = 0.5  # of an issue window for MVMs that are under way; the rest is for what waits
+SHARED_COLUMNS = 2.0  # columns of a window's reach beyond its stride, times this: the least that a part of a row should take
+WINDOW_WORK = 0.15  # of the time of a sample that windows of one stage should take of a core
 SKIP_ROWS = 8.0  # rows that the second operand of an element-wise stage waits for (assumed; placing again corrects it)
 SLACK_ROWS = 2.0  # rows that a ring holds beyond the least
 
@@ -32,29 +38,36 @@ class Wish:
         memory_bytes: local memory.
         in_bytes: received per sample.
         out_bytes: sent per sample.
+        port_cycles: time at the port of the local memory per sample.
+        places: array groups, each of which wants a place in the issue window.
     """
 
     crossbars: float = 0.0
     memory_bytes: float = 0.0
     in_bytes: float = 0.0
     out_bytes: float = 0.0
+    port_cycles: float = 0.0
+    places: float = 0.0
 
     def plus(self, other: Wish) -> Wish:
         """Both together."""
         return Wish(
-            self.crossbars + other.crossbars, self.memory_bytes + other.memory_bytes,
-            self.in_bytes + other.in_bytes, self.out_bytes + other.out_bytes,
+            self.crossbars + other.crossbars, self.memory_bytes + other.memory_bytes, self.in_bytes + other.in_bytes,
+            self.out_bytes + other.out_bytes, self.port_cycles + other.port_cycles, self.places + other.places,
         )  # fmt: skip
 
     def part(self, share: float) -> Wish:
         """A share of it."""
-        return Wish(self.crossbars * share, self.memory_bytes * share, self.in_bytes * share, self.out_bytes * share)
+        return Wish(
+            self.crossbars * share, self.memory_bytes * share, self.in_bytes * share, self.out_bytes * share,
+            self.port_cycles * share, self.places * share,
+        )  # fmt: skip
 
     def strain(self, most: Wish) -> float:
         """The largest share of anything that a core has to give."""
         return max(
-            self.crossbars / most.crossbars, self.memory_bytes / most.memory_bytes,
-            self.in_bytes / most.in_bytes, self.out_bytes / most.out_bytes,
+            self.crossbars / most.crossbars, self.memory_bytes / most.memory_bytes, self.in_bytes / most.in_bytes,
+            self.out_bytes / most.out_bytes, self.port_cycles / most.port_cycles, self.places / most.places,
         )  # fmt: skip
 
 
@@ -81,16 +94,23 @@ class Bundle:
 def capacity_of(hardware: CrossbarHardware, period_cycles: float) -> Wish:
     """What a core can give in the time of one sample."""
     port = hardware.noc.flit_bytes / hardware.noc.flit_cycles * period_cycles
-    return Wish(float(hardware.core.crossbars), float(hardware.core.local_memory.size_bytes), port, port)
+    core = hardware.core
+    places = WINDOW_SHARE * core.issue.window
+    return Wish(float(core.crossbars), float(core.local_memory.size_bytes), port, port, PORT_SHARE * period_cycles, places)
+
+
+def is_windowed(stage: Stage) -> bool:
+    """Whether a stage takes windows over several rows on the vector unit."""
+    return stage.kind in (Kind.POOL, Kind.STENCIL) and stage.window.reach(0) > 1
 
 
 @final
 class Estimator:
     """Estimates what bundles ask for, from shapes alone."""
 
-    def __init__(self, flow: Dataflow, hardware: CrossbarHardware) -> None:
-        """Collects which stages follow which to their cores."""
-        self._flow, self._hardware = flow, hardware
+    def __init__(self, flow: Dataflow, hardware: CrossbarHardware, unfolded: Mapping[int, Unfolded]) -> None:
+        """Collects which stages follow which to their cores; `unfolded` is by stage with weights."""
+        self._flow, self._hardware, self._unfolded = flow, hardware, unfolded
         self._followers: dict[str, list[Stage]] = {}
         for stage in flow.stages:
             if stage.kind in (Kind.VECTOR, Kind.POOL, Kind.STENCIL) and not stage.whole_vectors:
@@ -122,10 +142,66 @@ class Estimator:
         made = out.rows * classes / ry * part * out.width * channels * item
         width = part * out.width
         buffers = 2.0 * classes * min(width * channels * (8.0 + item), 0.1 * self._hardware.core.local_memory.size_bytes)
-        wish = Wish(float(crossbars * count), held * columns * vector + buffers, rows * columns * vector, made)
+        incoming = rows * columns * vector
+        port = out.rows * classes / ry * width * self._window_cycles(stage, channels)
+        port += (incoming + made) / self._hardware.core.local_memory.width_bytes
+        places = float(count * self._bands(stage, channels))
+        wish = Wish(float(crossbars * count), held * columns * vector + buffers, incoming, made, port, places)
         for follower in self._followers.get(stage.output, ()):
+            if ry > 1 and is_windowed(follower):
+                continue  # these find cores of their own
             wish = wish.plus(self._following(follower, part, classes / ry, channels))
         return wish
+
+    def window_wish(self, stage: Stage, classes: int, width: int, channels: int) -> Wish:
+        """What a part of the rows of a stage with windows on the vector unit asks for.
+
+        Args:
+            stage: the stage.
+            classes: of rows that arrive at the same time.
+            width: vectors of the part.
+            channels: of the part.
+        """
+        window, source = stage.window, stage.inputs[0].shape
+        item = self._flow.graph.types[stage.output].itemsize_bytes
+        row = min(source.width, width * window.stride[1] + window.reach(1) - window.stride[1]) * channels * item
+        made = width * channels * item
+        incoming, outgoing = float(row * source.rows), float(made * stage.shape.rows)
+        held = min(source.rows, window.reach(0) + window.stride[0] + classes)
+        port = (incoming + outgoing) / self._hardware.core.local_memory.width_bytes
+        port += stage.shape.rows * width * self._window_work(stage, channels)
+        return Wish(0.0, held * row + 2.0 * made, incoming, outgoing, port)
+
+    def parts(self, stage: Stage, channels: int, period_cycles: float) -> int:
+        """Parts of the rows of such a stage: neighbours share at most half of what they hold, unless there is much to compute."""
+        window, width = stage.window, stage.shape.width
+        least = max(1.0, SHARED_COLUMNS * (window.reach(1) - window.stride[1]) / window.stride[1])
+        work = stage.shape.rows * width * self._window_work(stage, channels)
+        return max(1, min(width, math.ceil(max(width / least, work / (WINDOW_WORK * period_cycles) if period_cycles else 1.0))))
+
+    def _window_work(self, stage: Stage, channels: int) -> float:
+        """Cycles that one window takes of a core: of its vector unit or the port of its local memory, whichever is more."""
+        core, taps = self._hardware.core, math.prod(stage.window.kernel)
+        item = self._flow.graph.types[stage.output].itemsize_bytes
+        beats = -(-channels * item // core.local_memory.width_bytes)
+        read = beats * taps * (2 if stage.kind is Kind.STENCIL else 1) * core.local_memory.read_beat_cycles
+        return max(-(-channels // core.vector_unit.lanes) * taps * core.vector_unit.beat_cycles, read)
+
+    def _bands(self, stage: Stage, channels: int) -> int:
+        """Array groups of one copy of a shard with `channels` outputs."""
+        blocks = self._unfolded[stage.index].blocks
+        bands = [len(block.bands) for block in blocks]
+        # The blocks of a grouped layer have channels of their own; one block's bands serve all channels of a shard.
+        return max(bands) if len(bands) == 1 else max(1, sum(bands) * channels // max(stage.shape.channels, 1))
+
+    def _window_cycles(self, stage: Stage, channels: int) -> float:
+        """Cycles of a local memory's port for one window: gathering, sums of every group, the first sums and the result."""
+        memory, costs = self._hardware.core.local_memory, self._unfolded[stage.index].costs
+        sums = -(-channels * sum_bytes(self._flow.graph, self._flow.graph.nodes[stage.node]) // memory.width_bytes)
+        groups = self._bands(stage, channels)
+        share = channels / max(stage.shape.channels, 1) if len(self._unfolded[stage.index].blocks) > 1 else 1.0
+        read, write = memory.read_beat_cycles, memory.write_beat_cycles
+        return costs.gather_beats * share * read + groups * sums * (read + write) + sums * (read + write)
 
     def _following(self, stage: Stage, part: float, rows: float, channels: int) -> Wish:
         """What a stage asks for that follows a bundle to its core."""
@@ -135,7 +211,7 @@ class Estimator:
             row = part * operand.shape.width * min(channels, operand.shape.channels) * item
             memory += row * (stage.window.reach(0) + SLACK_ROWS if place == 0 else SKIP_ROWS)
             incoming += row * operand.shape.rows * rows if place else 0.0
-        return Wish(0.0, memory, incoming, 0.0)
+        return Wish(0.0, memory, incoming)
 
 
 def cut(
@@ -157,9 +233,7 @@ def cut(
     cuts = [copies * i // number for i in range(number + 1)]
     if classes > 1 and size >= classes:
         cuts = sorted({min(copies, -(-c // classes) * classes) for c in cuts})
-    return [
-        Bundle(stage.index, shard, low, high - low, wish(high - low)) for low, high in itertools.pairwise(cuts)
-    ]
+    return [Bundle(stage.index, shard, low, high - low, wish(high - low)) for low, high in itertools.pairwise(cuts)]
 
 
 @final

@@ -11,10 +11,11 @@ from pimloom.errors import CapacityError, InternalError
 from pimloom.hardware import CrossbarHardware
 from pimloom.ir.graph import Graph
 from pimloom.program import Program
+from pimloom.scheduling import can_relist, relist, split_rows
 from pimloom.targets import Mode, Request
 from pimloom.targets.crossbar.lower import Lowering, Options
 from pimloom.targets.crossbar.mapper import BALANCED, FILLS, LAST_RESORT, NEIGHBOURS, Mapped, Mapper
-from pimloom.targets.crossbar.placement import Policy, packing_error
+from pimloom.targets.crossbar.placement import ROW_COST, Policy, packing_error
 
 PLACEMENTS = 3  # tries to find room by placing again
 SHRINK = 0.3  # what is left of the buffers of a core that is too full, at each try
@@ -29,26 +30,37 @@ class Trial:
     Attributes:
         fill: share of the crossbars for copies.
         policies: ways to choose cores, tried in turn.
+        row_cost: what a further class of rows is taken to cost; the less, the more even layers are and the more they hold.
     """
 
     fill: float
     policies: Sequence[Policy]
+    row_cost: float = ROW_COST
 
     @property
     def name(self) -> str:
         """In words."""
         way = "balanced over cores" if self.policies == BALANCED else "near each other"
-        return f"copies on {self.fill:.0%} of the crossbars, {way}"
+        rows = "" if self.row_cost == ROW_COST else ", rows divided freely"
+        return f"copies on {self.fill:.0%} of the crossbars, {way}{rows}"
 
 
+FREE_ROWS: Final = 0.1  # row cost of trials for machines and networks whose memories have room
 _ALL_FILLS: Final = (0.94, 0.88, 0.8, 0.7, 0.6, 0.5, 0.35, 0.25)
 _MANY: Final = tuple(Trial(fill, policies) for fill in _ALL_FILLS for policies in (NEIGHBOURS, BALANCED))
+_MANY_FREE: Final = tuple(Trial(fill, BALANCED, FREE_ROWS) for fill in _ALL_FILLS)
 _FEW: Final[Mapping[Mode, tuple[Trial, ...]]] = {
     Mode.LATENCY: (Trial(0.88, NEIGHBOURS), Trial(0.88, BALANCED)),
-    Mode.THROUGHPUT: (Trial(0.94, NEIGHBOURS), Trial(0.8, BALANCED)),
+    Mode.THROUGHPUT: (
+        Trial(0.94, BALANCED, FREE_ROWS),
+        Trial(0.88, BALANCED, 3 * FREE_ROWS),
+        Trial(0.94, NEIGHBOURS, FREE_ROWS),
+        Trial(0.8, BALANCED),
+    ),
 }
 
 
+GOOD: Final = 1.28  # times the compute bound: nearer than that, a throughput program is taken as it is
 FAR: Final = 2.2  # times the compute bound: memories are what a program waits for, fewer copies leave them room
 _ROOMY: Final = (Trial(0.5, BALANCED), Trial(0.35, BALANCED))
 # Where cores do one thing at a time, every message stops two of them: few copies are often faster than many.
@@ -60,7 +72,8 @@ def trials(mode: Mode, effort: int, *, is_serial: bool) -> tuple[Trial, ...]:
     if effort == 0:
         return ()
     few = _SERIAL if is_serial else _FEW[mode]
-    return few if effort == 1 else (*few, *(t for t in _MANY if t not in few))
+    many = (*_MANY_FREE, *_MANY) if mode is Mode.THROUGHPUT and not is_serial else _MANY
+    return few if effort == 1 else (*few, *(t for t in many if t not in few))
 
 
 def lower(mapper: Mapper, mapped: Mapped, options: Options) -> Program:
@@ -107,10 +120,10 @@ def _with_room(mapper: Mapper, mapped: Mapped, options: Options) -> tuple[Mapped
         if not excess or mapped.policy is not Policy.BALANCED:
             break
         wished = mapped.placement.wished_bytes
-        for stage, needed in lowering.memory_by_layer().items():
+        for stage, needed in lowering.memory.bytes_by_layer().items():
             if wished.get(stage):
                 factors[stage] = min(max(needed / wished[stage], 0.25), 8.0)
-        placed = mapper.place(mapped.copies, mapped.policy, factors)
+        placed = mapper.place(mapped.copies, mapped.policy, factors, mapped.splits)
         if placed is None:
             break
         mapped = placed
@@ -139,12 +152,13 @@ def compile_network(graph: Graph, hardware: CrossbarHardware, request: Request) 
     """
     search = _Search(Mapper(graph, hardware, request.mode), request)
     effort = request.effort if request.cost is not None else 0
+    is_quick = effort == 1 and request.mode is Mode.THROUGHPUT and not search.mapper.is_serial
     for trial in trials(request.mode, effort, is_serial=search.mapper.is_serial):
-        search.add(trial)
-    if effort == 1 and request.mode is Mode.THROUGHPUT and not search.mapper.is_serial:
-        for trial in _ROOMY:
-            if search.best_cost > FAR * search.mapper.bottleneck_cycles:
-                search.add(trial)
+        if not is_quick or search.best_cost > GOOD * search.mapper.bottleneck_cycles:
+            search.add(trial)
+    for trial in _ROOMY:
+        if is_quick and search.best_cost > FAR * search.mapper.bottleneck_cycles:
+            search.add(trial)
     # Effort 0 is in all others: more effort is never worse.
     if search.best is None or request.effort >= 2:
         search.first_feasible()
@@ -169,14 +183,14 @@ class _Search:
 
     def add(self, trial: Trial) -> None:
         """Tries a mapping, unless it was tried before; one with fewer copies where it does not fit core by core and nothing else did."""
-        mapped = self.mapper.map(trial.fill, trial.policies)
+        mapped = self.mapper.map(trial.fill, trial.policies, trial.row_cost)
         while mapped is None:
             self.tried.append({"what": trial.name, "fits": False, "why": "copies do not fit core by core"})
             smaller = [fill for fill in FILLS if fill < trial.fill]
             if not smaller or self.best is not None:
                 return
-            trial = Trial(smaller[0], trial.policies)
-            mapped = self.mapper.map(trial.fill, trial.policies)
+            trial = replace(trial, fill=smaller[0])
+            mapped = self.mapper.map(trial.fill, trial.policies, trial.row_cost)
         key = (mapped.policy, *sorted(mapped.copies.items()))
         if key not in self._seen:
             self._seen.add(key)
@@ -190,11 +204,18 @@ class _Search:
         except CapacityError as error:
             self.tried.append({"what": name, "fits": False, "why": str(error)})
             return error
+        self._keep(program, mapped, name)
+        if self.request.cost is not None and can_relist(program):
+            relisted = relist(split_rows(program))
+            if relisted is not None:
+                self._keep(relisted, mapped, f"{name}, relisted")
+        return None
+
+    def _keep(self, program: Program, mapped: Mapped, name: str) -> None:
         cost = self._cost(program)
         self.tried.append({"what": name, "fits": True, "cycles": cost})
         if self.best is None or cost < self.best_cost:
             self.best, self.best_cost, self.best_mapped = program, cost, mapped
-        return None
 
     def _cost(self, program: Program) -> float:
         if self.request.cost is None:

@@ -14,7 +14,7 @@ from pimloom.hardware import CrossbarHardware
 from pimloom.ir.graph import Graph
 from pimloom.mapping.replicate import PLAIN, Demand, Split, balance, bottleneck, grid, spend
 from pimloom.targets import Mode
-from pimloom.targets.crossbar.placement import Placement, Placer, Policy, capacity_error, packing_error, split_of
+from pimloom.targets.crossbar.placement import ROW_COST, Placement, Placer, Policy, capacity_error, packing_error, split_of
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage, analyse
 from pimloom.targets.crossbar.traffic import arranged
 from pimloom.targets.crossbar.unfold import Unfolded, unfold
@@ -36,6 +36,7 @@ class Mapped:
         unfolded: by MATRIX stage.
         placement: where everything is.
         copies: by MATRIX stage.
+        splits: what dividing each MATRIX stage by rows was taken to cost.
         bottleneck_cycles: time of the slowest layer at the best replication on this machine, the compute bound of throughput.
         policy: how cores were chosen.
     """
@@ -44,6 +45,7 @@ class Mapped:
     unfolded: Mapping[int, Unfolded]
     placement: Placement
     copies: Mapping[int, int]
+    splits: Mapping[int, Split]
     bottleneck_cycles: float
     policy: Policy
 
@@ -71,10 +73,8 @@ class Mapper:
         self.flow = flow = analyse(graph, hardware.core.local_memory.size_bytes // ROWS_HELD)
         self.unfolded = {s.index: unfold(s, graph, hardware, unfolding) for s in flow.stages if s.kind is Kind.MATRIX}
         # Where cores do one thing at a time, what travels counts more than even layers.
-        shares_cores = mode is Mode.THROUGHPUT and not self.is_serial
-        self._splits = {i: split_of(flow.stages[i], u, hardware, shares_cores=shares_cores) for i, u in self.unfolded.items()}
-        # Latency hardly gains from even layers: copies are dealt out as if splits were free.
-        self._wanted = demands(flow, hardware, self.unfolded, self._splits if shares_cores else dict.fromkeys(self._splits, PLAIN))
+        self._shares_cores = mode is Mode.THROUGHPUT and not self.is_serial
+        self._wanted = demands(flow, hardware, self.unfolded, dict.fromkeys(self.unfolded, PLAIN))
         self.needed = sum(d.size for d in self._wanted.values())
         if self.needed > hardware.total_crossbars:
             raise capacity_error(self.needed, hardware)
@@ -85,16 +85,18 @@ class Mapper:
         """Whether cores do one thing at a time: work then counts more than room."""
         return self.hardware.core.issue.window == 1
 
-    def map(self, fill: float, policies: Sequence[Policy] = LAST_RESORT) -> Mapped | None:
+    def map(self, fill: float, policies: Sequence[Policy] = LAST_RESORT, row_cost: float = ROW_COST) -> Mapped | None:
         """Maps with copies on a share of the crossbars; None if they do not fit core by core.
 
         Args:
             fill: share of the crossbars; 0 keeps one copy of each layer.
             policies: ways to choose cores, tried in turn.
+            row_cost: see `split_of`; counts in throughput mode only.
         """
-        copies = self._copies(fill)
+        splits = self._splits(row_cost)
+        copies = self._copies(fill, splits)
         for policy in (Policy.LEAST_LOADED, Policy.CUT) if self.is_serial else policies:
-            mapped = self.place(copies, policy)
+            mapped = self.place(copies, policy, given_splits=splits)
             if mapped is not None:
                 return mapped
         return None
@@ -111,29 +113,41 @@ class Mapper:
                 return mapped
         raise packing_error(self.needed, self.hardware)
 
-    def place(self, copies: Mapping[int, int], policy: Policy, memory_factors: Mapping[int, float] | None = None) -> Mapped | None:
+    def place(
+        self, copies: Mapping[int, int], policy: Policy, memory_factors: Mapping[int, float] | None = None,
+        given_splits: Mapping[int, Split] | None = None,
+    ) -> Mapped | None:  # fmt: skip
         """Places copies; None if they do not fit.
 
         Args:
             copies: by MATRIX stage.
             policy: how to choose cores.
             memory_factors: per stage, how much more local memory than estimated it turned out to need.
+            given_splits: by MATRIX stage, as the copies were chosen; those of the usual `ROW_COST` if not given.
         """
+        splits = self._splits(ROW_COST) if given_splits is None else given_splits
         load = {i: _load(self.flow.stages[i], d, copies[i]) for i, d in self._wanted.items()}
         period = max(load.values(), default=1.0)
-        placer = Placer(self.flow, self.hardware, self.unfolded, dict(copies), load, self._splits, policy, period, memory_factors)
+        placer = Placer(self.flow, self.hardware, self.unfolded, dict(copies), load, dict(splits), policy, period, memory_factors)
         placement = placer.place()
         if placement is None:
             return None
         moved = arranged(self.flow, placement, self.hardware) if self._arranges else placement
-        return Mapped(self.flow, self.unfolded, moved, copies, self.bottleneck_cycles, policy)
+        return Mapped(self.flow, self.unfolded, moved, copies, splits, self.bottleneck_cycles, policy)
 
-    def _copies(self, fill: float) -> dict[int, int]:
-        wanted = list(self._wanted.values())
+    def _splits(self, row_cost: float) -> dict[int, Split]:
+        return {
+            i: split_of(self.flow.stages[i], u, self.hardware, shares_cores=self._shares_cores, row_cost=row_cost)
+            for i, u in self.unfolded.items()
+        }
+
+    def _copies(self, fill: float, splits: Mapping[int, Split]) -> dict[int, int]:
+        # Latency hardly gains from even layers: copies are dealt out as if splits were free.
+        wanted = [replace(d, split=splits[i]) if self._shares_cores else d for i, d in self._wanted.items()]
         capacity = max(self.needed, int(self.hardware.total_crossbars * fill))
         chosen = spend(wanted, balance(wanted, capacity), capacity) if fill else [1] * len(wanted)
         # A split into whole rows may not need all of them.
-        chosen = [math.prod(grid(d.rows, d.width, n, self._splits[i])) for (i, d), n in zip(self._wanted.items(), chosen, strict=True)]
+        chosen = [math.prod(grid(d.rows, d.width, n, splits[i])) for (i, d), n in zip(self._wanted.items(), chosen, strict=True)]
         return _for_all_stages(self.flow, dict(zip(self._wanted, chosen, strict=True)))
 
 

@@ -18,11 +18,11 @@ from typing import final
 from pimloom.errors import CapacityError
 from pimloom.hardware import CrossbarHardware
 from pimloom.mapping.replicate import Split, grid
-from pimloom.targets.crossbar.bundles import Bundle, Estimator, Shelf, capacity_of, cut
+from pimloom.targets.crossbar.bundles import Bundle, Estimator, Shelf, capacity_of, cut, is_windowed
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
 from pimloom.targets.crossbar.unfold import Unfolded
 
-ROW_COST = 0.6  # cost of a further class of rows where windows reach over rows (chosen by benchmarks/quality.py on the zoo)
+ROW_COST = 0.6  # of the steps, for a further class of rows where windows reach over rows; what effort 0 takes
 CLASSES_PER_CORE = 2  # classes of rows that copies on one core take; more make what follows hold more rows (throughput mode)
 CLASSES_WITHOUT_WINDOWS = 4  # the same of layers without windows in latency mode; both by experiment with few CNNs on isaac
 SPREAD_ROOM = 1.1  # room above the even share, so that pieces of different size fit
@@ -191,18 +191,19 @@ class Policy(enum.Enum):
     LEAST_LOADED = "least loaded"  # where cores work on one instruction at a time, work counts more than room
 
 
-def split_of(stage: Stage, unfolded: Unfolded, hardware: CrossbarHardware, *, shares_cores: bool) -> Split:
+def split_of(stage: Stage, unfolded: Unfolded, hardware: CrossbarHardware, *, shares_cores: bool, row_cost: float = ROW_COST) -> Split:
     """What it costs to give copies of a layer different rows.
 
     With `shares_cores`, copies that fit one core together may take different rows of the same vectors at no cost: what they
     need arrives once. A row then takes longer, which is why latency mode does without, but for layers without windows: there
-    the stages that follow them would have to gather their windows from many cores.
+    the stages that follow them would have to gather their windows from many cores. `row_cost` is that of a further class of rows
+    where windows reach over rows.
     """
     most = CLASSES_PER_CORE if shares_cores else CLASSES_WITHOUT_WINDOWS
     fitting = min(max(1, hardware.core.crossbars // unfolded.crossbars), most)
     if stage.window.reach(0) == 1:
         return Split(0.0, fitting)
-    return Split(ROW_COST, fitting if shares_cores else 1)
+    return Split(row_cost, fitting if shares_cores else 1)
 
 
 @final
@@ -283,6 +284,9 @@ class Placer:
         self.result = Placement()
         self._by_value: dict[str, Stage] = {}
         self._resident: Counter[int] = Counter()
+        self._estimator = Estimator(flow, hardware, unfolded)
+        self._most = capacity_of(hardware, period_cycles or math.inf)
+        self._shelf = Shelf(hardware, self._most)
 
     def _most_per_core(self) -> int:
         """Crossbars of a core that may be used."""
@@ -330,8 +334,7 @@ class Placer:
 
     def _place_bundles(self) -> bool:
         """Cuts all layers into bundles and gives each the core that it strains least, the largest first."""
-        most = capacity_of(self._hardware, self._period)
-        estimator, shelf = Estimator(self._flow, self._hardware), Shelf(self._hardware, most)
+        most, estimator = self._most, self._estimator
         keys: dict[str, Stage] = {}
         for stage in self._flow.stages:
             if stage.kind is Kind.MATRIX:
@@ -351,35 +354,47 @@ class Placer:
         for bundle in bundles:
             wished = self.result.wished_bytes
             wished[bundle.stage] = wished.get(bundle.stage, 0.0) + bundle.wish.memory_bytes * len(self._shards_of(bundle).pieces)
-        bundles = [
-            replace(b, wish=replace(b.wish, memory_bytes=b.wish.memory_bytes * self._factors.get(b.stage, 1.0))) for b in bundles
-        ]
+        bundles = [replace(b, wish=replace(b.wish, memory_bytes=b.wish.memory_bytes * self._factors.get(b.stage, 1.0))) for b in bundles]
         bundles.sort(key=lambda b: (-b.wish.strain(most), -b.wish.crossbars, b.stage, b.shard, b.first))
-        return all(self._place_or_halve(bundle, shelf) for bundle in bundles)
+        if all(self._place_or_halve(bundle) for bundle in bundles):
+            return True
+        # Cores are too fragmented: what takes most arrays of one core goes first.
+        self._clear(bundles)
+        self._shelf = Shelf(self._hardware, most)
+        bundles.sort(key=lambda b: -max(self._shards_of(b).sizes))
+        return all(self._place_or_halve(bundle) for bundle in bundles)
 
-    def _place_or_halve(self, bundle: Bundle, shelf: Shelf) -> bool:
+    def _clear(self, bundles: Sequence[Bundle]) -> None:
+        """Takes all bundles off their cores again."""
+        self.result.groups.clear()
+        for bundle in bundles:
+            homes = self._placed[self._key(bundle)][1]
+            for number in range(bundle.first, bundle.first + bundle.count):
+                homes[bundle.shard][number].clear()
+
+    def _key(self, bundle: Bundle) -> str:
+        return self._flow.graph.nodes[self._flow.stages[bundle.stage].node].inputs[1]
+
+    def _place_or_halve(self, bundle: Bundle) -> bool:
         """Places a bundle, or its halves where no core has the arrays for all of it."""
-        if self._place_bundle(bundle, shelf):
+        if self._place_bundle(bundle):
             return True
         if bundle.count == 1:
             return False
         first = bundle.count // 2
         halves = (replace(bundle, count=first), replace(bundle, first=bundle.first + first, count=bundle.count - first))
-        return all(
-            self._place_or_halve(replace(half, wish=bundle.wish.part(half.count / bundle.count)), shelf) for half in halves
-        )
+        return all(self._place_or_halve(replace(half, wish=bundle.wish.part(half.count / bundle.count))) for half in halves)
 
     def _shards_of(self, bundle: Bundle) -> Shard:
-        return self._placed[self._flow.graph.nodes[self._flow.stages[bundle.stage].node].inputs[1]][0][bundle.shard]
+        return self._placed[self._key(bundle)][0][bundle.shard]
 
-    def _place_bundle(self, bundle: Bundle, shelf: Shelf) -> bool:
-        stage = self._flow.stages[bundle.stage]
-        key = self._flow.graph.nodes[stage.node].inputs[1]
+    def _place_bundle(self, bundle: Bundle) -> bool:
+        key = self._key(bundle)
         shards, homes = self._placed[key]
         shard = shards[bundle.shard]
         cores: list[int] = []
         for size in shard.sizes:
-            core = shelf.take(replace(bundle.wish, crossbars=float(size * bundle.count)), cores)
+            core = self._shelf.take(replace(bundle.wish, crossbars=float(size * bundle.count)), cores)
             if core is None:
                 return False
             cores.append(core)
@@ -401,9 +416,7 @@ class Placer:
             clusters += self._clusters(stage, shard, copies)
         return clusters
 
-    def _place_copies(
-        self, stage: Stage, key: str
-    ) -> tuple[tuple[Shard, ...], list[list[list[tuple[int, tuple[int, ...]]]]]] | None:
+    def _place_copies(self, stage: Stage, key: str) -> tuple[tuple[Shard, ...], list[list[list[tuple[int, tuple[int, ...]]]]]] | None:
         """Per shard, per copy, per piece: (core, groups)."""
         unfolded, shards = self._unfolded[stage.index], self._shards(stage)
         homes: list[list[list[tuple[int, tuple[int, ...]]]]] = []
@@ -420,9 +433,7 @@ class Placer:
             homes.append(sorted(copies, key=lambda c: c[0][0]))
         return shards, homes
 
-    def _make_groups(
-        self, unfolded: Unfolded, key: str, shard: Shard, piece: tuple[tuple[int, int], ...], core: int
-    ) -> tuple[int, ...]:
+    def _make_groups(self, unfolded: Unfolded, key: str, shard: Shard, piece: tuple[tuple[int, int], ...], core: int) -> tuple[int, ...]:
         made: list[int] = []
         for block, tile_start, tile_stop in shard.units:
             low, high = _columns(unfolded, block, tile_start, tile_stop)
@@ -483,7 +494,31 @@ class Placer:
             return self._spread(stage)
         elif stage.whole_vectors or not _covers(made, stage):
             return self._spread(stage, [c.core for c in made])
+        elif self._policy is Policy.BALANCED and is_windowed(stage):
+            made = self._by_columns(made, stage)
         return self._thinned([c for c in made if c.x_start < c.x_stop and c.row_class[0] < stage.shape.rows], stage)
+
+    def _by_columns(self, clusters: list[Cluster], stage: Stage) -> list[Cluster]:
+        """Windows cut by columns where they would follow classes of rows: a class of windows needs rows of several classes."""
+        ranges: dict[tuple[int, int], list[Cluster]] = {}
+        for cluster in clusters:
+            ranges.setdefault((cluster.c_start, cluster.c_stop), []).append(cluster)
+        made: list[Cluster] = []
+        for (c_start, c_stop), group in ranges.items():
+            classes = group[0].row_class[1]
+            if classes == 1:
+                made += group
+                continue
+            width = stage.shape.width
+            count = min(self._estimator.parts(stage, c_stop - c_start, self._period), self._hardware.total_cores)
+            cores: list[int] = []
+            for low, high in itertools.pairwise(width * i // count for i in range(count + 1)):
+                wish = self._estimator.window_wish(stage, classes, high - low, c_stop - c_start)
+                core = self._shelf.take(wish, cores)
+                assert core is not None
+                cores.append(core)
+                made.append(Cluster(stage.index, core, (0, 1), low, high, c_start, c_stop))
+        return made
 
     def _thinned(self, clusters: list[Cluster], stage: Stage) -> list[Cluster]:
         """Clusters whose windows take too much of a local memory, cut by channels; the further parts go to idle cores."""
@@ -514,9 +549,7 @@ class Placer:
             work = shape.rows * shape.width * shape.channels
             count = max(1, min(MOST_HOMES, self._hardware.total_cores, shape.rows))
             homes = self._pool.least_loaded(count, float(work), self._resident)
-        return [
-            Cluster(stage.index, core, (i, len(homes)), 0, shape.width, 0, shape.channels) for i, core in enumerate(homes)
-        ]
+        return [Cluster(stage.index, core, (i, len(homes)), 0, shape.width, 0, shape.channels) for i, core in enumerate(homes)]
 
 
 def _grid_order(ry: int, rx: int, bundle: int) -> list[tuple[int, int]]:

@@ -263,9 +263,7 @@ def analyse(graph: Graph, row_bytes: int = 1 << 16) -> Dataflow:
     images = _image_values(graph)
     layouts = {v: _layout(t, is_image=v in images) for v, t in graph.types.items()}
     most = _row_vectors(graph, layouts, images, row_bytes)
-    shapes = {
-        v: _shape(t, layouts[v], 0 if v in images else most.get(layouts[v].rows, ROW_VECTORS)) for v, t in graph.types.items()
-    }
+    shapes = {v: _shape(t, layouts[v], 0 if v in images else most.get(layouts[v].rows, ROW_VECTORS)) for v, t in graph.types.items()}
     maker = _StageMaker(graph, images, layouts, shapes)
     for index, node in enumerate(graph.nodes):
         maker.add(index, node)

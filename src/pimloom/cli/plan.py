@@ -1,0 +1,173 @@
+"""`plan`: how macros would be rewritten for one matrix, without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pimloom.cli.console import draw, new_table
+from pimloom.cli.files import Outputs, load_machine
+from pimloom.cli.options import FILES_PANEL, MACHINE_PANEL, HardwareOption, SetOption
+from pimloom.cli.process import app
+from pimloom.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from pimloom.hardware import SramHardware
+    from pimloom.targets.sram.plan import Plan
+    from pimloom.targets.sram.work import Work
+
+_SIZES, _HELD = "The product", "Held fixed"
+
+Held = tuple[int | None, int | None, int | None]
+
+
+@app.command("plan")
+def plan_command(
+    rows: Annotated[int, typer.Option("--rows", min=1, rich_help_panel=_SIZES, help="Rows of the matrix: length of an input vector.")],
+    cols: Annotated[int, typer.Option("--cols", min=1, rich_help_panel=_SIZES, help="Columns of the matrix: outputs per vector.")],
+    vectors: Annotated[int, typer.Option("--vectors", min=1, rich_help_panel=_SIZES, help="Input vectors: tokens, pixels, a batch.")],
+    hardware: HardwareOption = "gpp-256", changes: SetOption = None,
+    bandwidth: Annotated[
+        int | None, typer.Option("--bandwidth", rich_help_panel=MACHINE_PANEL, help="Bytes per cycle of the off-chip link."),
+    ] = None,
+    strategy: Annotated[str, typer.Option("--strategy", metavar="NAME", help="in_situ, naive_ping_pong, generalized or auto.")] = "auto",
+    macros: Annotated[int | None, typer.Option("--macros", rich_help_panel=_HELD, help="N, macros in use.")] = None,
+    residency: Annotated[int | None, typer.Option("--residency", rich_help_panel=_HELD, help="n, vectors per residency.")] = None,
+    speed: Annotated[int | None, typer.Option("--write-speed", rich_help_panel=_HELD, help="s, bytes per cycle of a rewrite.")] = None,
+    is_simulated: Annotated[bool, typer.Option("--simulate", help="Simulates every plan shown instead of predicting its cycles.")] = False,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Simulates where a gain over naive ping-pong comes from; needs --macros and --residency."),
+    ] = False,
+    figure: Annotated[
+        str | None, typer.Option("--figure", metavar="FILE.html", rich_help_panel=FILES_PANEL,
+                                 help="Draws macros and link over time, the plans of the strategies side by side."),
+    ] = None,
+) -> None:  # fmt: skip
+    """Plans the rewriting of macros for a matrix: macros, vectors per residency, write speed, stagger, and the bound."""
+    from pimloom.targets.sram.plan import candidates, check_setting
+    from pimloom.targets.sram.work import Work
+
+    machine = _sram(hardware, [*(changes or ()), *([f"link.bytes_per_cycle={bandwidth}"] if bandwidth is not None else [])])
+    work, held = Work(vectors, rows, cols), (macros, residency, speed)
+    if any(value is not None for value in held):
+        fastest = machine.macro.fastest_write_bytes_per_cycle
+        check_setting(machine, work, _or(macros, 1), _or(residency, 1), _or(speed, fastest))
+    if ablate:
+        _check_ablation(held, strategy, figure)
+        draw(lambda console: _draw_steps(console, machine, work, _or(macros, 1), _or(residency, 1)))
+        return
+    fixed: dict[str, Any] = dict(zip(("macros", "vectors", "speeds"), ([v] if v is not None else None for v in held), strict=True))
+    found = _distinct(candidates(machine, work, strategy, **fixed))
+    with Outputs({}) as outputs:
+        outputs.claim("--figure", figure)
+        if is_simulated:
+            from pimloom import api
+
+            timed = (replace(plan, cycles=float(api.product_cycles(machine, work, plan))) for plan in found)
+            found = sorted(timed, key=lambda plan: plan.cycles)
+        if figure is not None:
+            outputs.write("--figure", lambda path: _write_figure(path, machine, work, found))
+    draw(lambda console: _draw(console, machine, work, found, held, is_simulated=is_simulated))
+
+
+def _distinct(found: Sequence[Plan]) -> list[Plan]:
+    """The best plan of each strategy and way to go through the matrix."""
+    kept: dict[tuple[Any, ...], Plan] = {}
+    for plan in found:
+        kept.setdefault((plan.strategy, plan.dataflow, plan.is_serpentine), plan)
+    return list(kept.values())
+
+
+def _write_figure(path: str | Path, machine: SramHardware, work: Work, found: Sequence[Plan]) -> None:
+    """The first plan of each strategy, in the order of the table of strategies."""
+    from pimloom import api
+    from pimloom.report.occupancy import write_occupancy
+    from pimloom.targets.sram.strategies import STRATEGIES
+
+    firsts = {plan.strategy: plan for plan in reversed(found)}
+    titles = {f"{name} (N {firsts[name].macros}, n {firsts[name].vectors})": firsts[name] for name in STRATEGIES if name in firsts}
+    heading = f"{work.vectors} vectors x {work.rows} x {work.cols} on {machine.name}, {machine.link.bytes_per_cycle} bytes per cycle"
+    write_occupancy(path, heading, api.product_occupancies(machine, work, titles))
+
+
+def _check_ablation(held: Held, strategy: str, figure: str | None) -> None:
+    """Refuses what an ablation needs or would ignore."""
+    if held[0] is None or held[1] is None:
+        raise UsageError("--ablate: no design point found, --macros and --residency expected; give e.g. --macros 128 --residency 4")
+    for option, is_given in (("--write-speed", held[2] is not None), ("--strategy", strategy != "auto"), ("--figure", figure is not None)):
+        if is_given:
+            raise UsageError(f"{option}: given with --ablate, which goes through all of them; leave it out")
+
+
+def _draw_steps(console: Console, machine: SramHardware, work: Work, macros: int, vectors: int) -> None:
+    """The steps from naive ping-pong at a design point to `auto`, with what each one gains."""
+    from pimloom import api
+    from pimloom.targets.sram.explain import ablate
+
+    steps = ablate(machine, work, macros, vectors, lambda plan: float(api.product_cycles(machine, work, plan)))
+    console.print(f"{work.vectors:,} vectors x {work.rows:,} x {work.cols:,} on {machine.name}, {machine.link.bytes_per_cycle} B/cycle")
+    table = new_table("freedom", "strategy", "streams", "N>", "n>", "s>", "cycles>", "gain>", "in all>")
+    before = steps[0].cycles
+    for step in steps:
+        cells = _cells(machine, step.plan)
+        gains = (f"{before / step.cycles:.2f}x", f"{steps[0].cycles / step.cycles:.2f}x")
+        table.add_row(step.name, *cells[:5], f"{step.cycles:,.0f}", *gains)
+        before = step.cycles
+    console.print(table)
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def _sram(hardware: str, changes: list[str]) -> SramHardware:
+    from pimloom.hardware import SramHardware
+
+    machine = load_machine(hardware, changes, None)
+    if not isinstance(machine, SramHardware):
+        raise UsageError(f"hardware '{machine.name}': kind {machine.kind} found, sram expected; choose e.g. gpp-256")
+    return machine
+
+
+def _draw(console: Console, machine: SramHardware, work: Work, found: Sequence[Plan], held: Held, *, is_simulated: bool) -> None:
+    """The plans as a table, with what its letters mean."""
+    names = [name for name, value in zip("Nns", held, strict=True) if value is not None]
+    tiles = f"{work.tiles(machine):,} tiles of {machine.macro.rows} x {machine.macro.cols}, {work.strips(machine):,} strips"
+    console.print(
+        f"{work.vectors:,} vectors x {work.rows:,} x {work.cols:,} on {machine.name}, {machine.link.bytes_per_cycle} B/cycle: {tiles}"
+        + (f"; held fixed: {', '.join(names)}" if names else "")
+    )
+    table = new_table("strategy", "streams", "N>", "n>", "s>", "a>", "sigma>", "G>", "cycles>", "bound>", "of it>")
+    for plan in found:
+        table.add_row(*_cells(machine, plan))
+    console.print(table)
+    console.print(_LEGEND.format("simulated" if is_simulated else "predicted"), soft_wrap=True)
+
+
+_LEGEND = """
+N macros, n vectors per chunk, s bytes per cycle of a rewrite, a macros that
+write at once; groups G of them start sigma cycles apart. weights: all tiles
+pass for each chunk (<> back and forth); inputs: all chunks pass for each tile.
+cycles: {}. bound: loads / min(N / (write + compute), rate of the link)"""
+
+
+def _cells(machine: SramHardware, plan: Plan) -> list[str]:
+    from pimloom.targets.sram.plan import Dataflow
+
+    stagger = plan.stagger_cycles(machine)
+    streams = "inputs" if plan.dataflow is Dataflow.ACTIVATIONS else "weights <>" if plan.is_serpentine else "weights"
+    return [
+        plan.strategy, streams, str(plan.macros), str(plan.vectors), str(plan.bytes_per_cycle), str(plan.writers),
+        str(stagger) if stagger else "-", str(plan.groups), f"{plan.cycles:,.0f}", f"{plan.bound_cycles:,.0f}",
+        f"{plan.bound_cycles / plan.cycles:.2f}",
+    ]  # fmt: skip
+
+
+__all__ = ["plan_command"]

@@ -1,0 +1,195 @@
+"""A better order for machines whose processors do one thing at a time and block in messages.
+
+On such a machine a message costs both ends the time that one of them waits for the other, so an order in which both come
+to it at the same time is worth much. The rows of a program are scheduled anew: long rows in pieces, so that a
+processor can turn to a message in between; each processor takes the oldest message that is ready, else the row that comes first in the
+order that the program had (`pimloom.kernels.lists`). The times of one sample in the steady state then give the new order
+(row, sample) -> time + sample * period, in the form of docs/decisions/008.
+
+The program computes the same: rows keep their dependencies, messages their partners, and rows that touch the same
+bytes of a local memory their order (`local_hazards`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from pimloom.kernels import lists as kernel
+from pimloom.program import INSTRUCTIONS, MACHINES, OPCODES, Program, costs_of
+from pimloom.program.rows import Array
+from pimloom.scheduling.hazards import local_hazards
+
+STEADY_SAMPLES: Final = 8
+"""Samples that are scheduled where several are in flight; the order is taken from the middle."""
+
+MOST_ROWS: Final = 300_000
+"""Rows after which pieces are made longer rather than more."""
+
+_SPLIT: Final = ("mvm", "preset", "finish", "add_partial", "vector", "pool", "stencil", "accumulate")
+_MOST_PASSES: Final = 1000
+_ADDRESSES: Final = ("dst", "src1", "src2")
+
+
+def can_relist(program: Program) -> bool:
+    """Whether the machine has one row per processor in flight, messages included, and memories of its processors' own."""
+    rules = MACHINES[program.hardware.kind].rules(program.hardware)
+    return rules.window == 1 and rules.is_serial and not rules.detaches_transfers and not program.hardware.shares_memory
+
+
+def relist(program: Program, duration: Array | None = None) -> Program | None:
+    """Puts the rows of a program in the order of a list schedule.
+
+    Args:
+        program: one that `can_relist`.
+        duration: int64[n], cycles of each row, if not those on an idle machine.
+
+    Returns:
+        The program with its rows in another order; None if no periodic order follows from the schedule.
+    """
+    samples = STEADY_SAMPLES if program.samples > 1 else 1
+    cycles = np.maximum(idle_cycles(program) if duration is None else duration, 1)
+    source, target, distance = _edges(program)
+    if distance.min(initial=0) < 0:
+        return None
+    start = _schedule(program, cycles, source, target, distance, samples)
+    if start is None:
+        return None
+    middle = samples // 2
+    period = _period(program, start + cycles[:, None]) if samples > 1 else int((start[:, 0] + cycles).max(initial=0)) + 1
+    sends = np.flatnonzero(program.rows["opcode"] == OPCODES["send"])
+    ends = (sends, program.partner[sends].astype(np.int64))
+    none = np.zeros(2 * sends.size, np.int64)
+    least = np.concatenate([cycles[source], none]) - period * np.concatenate([distance, none])
+    source, target = np.concatenate([source, *ends]), np.concatenate([target, *ends[::-1]])
+    time = _settled(start[:, middle] - middle * period, source, target, least)
+    return None if time is None else _in_order(program, time, period)
+
+
+def idle_cycles(program: Program) -> Array:
+    """int64[n]: cycles of each row on an idle machine of serial processors: the sum of its passes, once per repetition."""
+    costs = costs_of(program).costs
+    used = np.arange(costs.passing.shape[1]) < costs.n_phases[:, None]
+    return np.where(used, costs.passing, 0).sum(axis=1, dtype=np.int64) * costs.reps + costs.lead
+
+
+# -- pieces ---------------------------------------------------------------------------------------------------------
+
+
+def split_rows(program: Program, most_rows: int = MOST_ROWS) -> Program:
+    """Cuts rows of many repetitions in pieces, as short as `most_rows` allows.
+
+    The first piece of a row keeps its dependencies, and what depended on the row depends on the last.
+    """
+    rows = program.rows
+    can_split = np.isin(rows["opcode"], [OPCODES[name] for name in _SPLIT])
+    counts = np.where(can_split, rows["count"], 1).astype(np.int64)
+    most = 1
+    while most < counts.max(initial=1) and int((-(-counts // most)).sum()) > most_rows:
+        most += 1
+    pieces = -(-counts // most)
+    last = np.cumsum(pieces) - 1
+    first = last - pieces + 1
+    of = np.repeat(np.arange(rows.size), pieces)
+    done = (np.arange(of.size) - first[of]) * most
+    made = rows[of].copy()
+    for field in _ADDRESSES:
+        is_address = np.array([row.operands.get(field, "").startswith("local") for row in INSTRUCTIONS])[made["opcode"]]
+        moves = is_address & (made[field] >= 0) & (pieces[of] > 1)
+        made[field][moves] += (done * made[f"{field}_step"])[moves]
+    made["count"] = np.where(pieces[of] > 1, np.minimum(most, made["count"] - done), made["count"])
+    needs = np.zeros(of.size, np.int64)
+    needs[first] = np.diff(program.dep_ptr)
+    partner = np.full(of.size, -1, program.partner.dtype)
+    ends = np.flatnonzero(program.partner >= 0)
+    partner[first[ends]] = first[program.partner[ends]]
+    starts = np.concatenate([first, [of.size]])
+    return replace(
+        program, rows=made, stream_ptr=starts[program.stream_ptr].astype(program.stream_ptr.dtype), partner=partner,
+        dep_ptr=np.concatenate([[0], np.cumsum(needs)]).astype(program.dep_ptr.dtype),
+        dep_row=last[program.dep_row].astype(program.dep_row.dtype), dep_distance=program.dep_distance.copy(),
+    )  # fmt: skip
+
+
+# -- schedule -------------------------------------------------------------------------------------------------------
+
+
+def _edges(program: Program) -> tuple[Array, Array, Array]:
+    """int64[m] each: dependencies and hazards, (source, target, samples back)."""
+    targets = np.repeat(np.arange(program.n_rows), np.diff(program.dep_ptr))
+    dependencies = program.dep_row.astype(np.int64), targets, program.dep_distance.astype(np.int64)
+    source, target, distance = (np.concatenate(pair) for pair in zip(dependencies, local_hazards(program), strict=True))
+    return source, target, distance
+
+
+def _schedule(program: Program, cycles: Array, source: Array, target: Array, distance: Array, samples: int) -> Array | None:
+    """int64[n, samples]: the start of each instance; None if some never start."""
+    n, n_procs, rows = program.n_rows, program.n_processors, program.rows
+    processor = rows["processor"].astype(np.int32)
+    kind = np.array([row.kind for row in INSTRUCTIONS], np.int8)[rows["opcode"]]
+    into = np.zeros((n, samples), np.int32)
+    for sample in range(samples):
+        into[:, sample] = np.bincount(target[distance <= sample], minlength=n)
+    order = np.argsort(source, kind="stable")
+    next_ptr = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=n))])
+    longest = int(np.diff(program.stream_ptr).max(initial=1))
+    priority = rows["stage"].astype(np.int64) * longest + np.arange(n) - program.stream_ptr[processor]
+    is_work = kind == kernel.COMPUTE
+    bases = [np.concatenate([[0], np.cumsum(np.bincount(processor[which], minlength=n_procs) * samples)]) for which in (is_work, ~is_work)]
+    start = np.full(n * samples, -1, np.int64)
+    scheduled = kernel.schedule(
+        samples, processor, kind, program.partner.astype(np.int32), cycles, priority, longest, next_ptr, target[order], distance[order],
+        MACHINES[program.hardware.kind].rules(program.hardware).handshake_cycles, into.ravel(), start,
+        np.empty(2 * (n * samples + 1), np.int64), bases[0], np.zeros(n_procs, np.int64),
+        np.empty(2 * (n * samples + 1), np.int64), bases[1], np.zeros(n_procs, np.int64),
+        np.empty(2 * (n * samples + 8 * n_procs), np.int64), np.full(n_procs, -1, np.int64), np.ones(n_procs, np.int8),
+        np.zeros(n * samples, np.int8), np.zeros(n * samples, np.int8),
+    )  # fmt: skip
+    return start.reshape(n, samples) if scheduled == n * samples else None
+
+
+def _period(program: Program, ends: Array) -> int:
+    """Cycles between samples over the second half, of the processor with the longest."""
+    samples = ends.shape[1]
+    half = samples // 2
+    used = np.flatnonzero(np.diff(program.stream_ptr))
+    last = np.maximum.reduceat(ends[:, [half - 1, samples - 1]], program.stream_ptr[used], axis=0)
+    return -(-int((last[:, 1] - last[:, 0]).max(initial=1)) // (samples - half))
+
+
+def _settled(time: Array, source: Array, target: Array, least: Array) -> Array | None:
+    """Times moved later until `time[target] >= time[source] + least` holds everywhere; None if that has no end."""
+    order = np.argsort(time[source], kind="stable")
+    source, target, least = source[order], target[order], least[order]
+    for _ in range(_MOST_PASSES):
+        wanted = time[source] + least
+        is_early = wanted > time[target]
+        if not is_early.any():
+            return time
+        np.maximum.at(time, target[is_early], wanted[is_early])
+    return None
+
+
+def _in_order(program: Program, time: Array, period: int) -> Program:
+    """The program with its rows in the order of `time + sample * period`; ends of one message count as one."""
+    time = time - time.min(initial=0)
+    numbers = np.arange(program.n_rows)
+    ends = np.where(program.partner >= 0, np.minimum(numbers, program.partner), numbers)
+    order = np.lexsort((ends, time % period, program.rows["processor"]))
+    rank = np.empty(order.size, np.int64)
+    rank[order] = numbers
+    rows = program.rows[order].copy()
+    rows["stage"] = (time // period)[order]
+    partner = program.partner[order].astype(np.int64)
+    needs = np.diff(program.dep_ptr)[order]
+    dep_ptr = np.concatenate([[0], np.cumsum(needs)]).astype(program.dep_ptr.dtype)
+    moved = np.repeat(program.dep_ptr[:-1][order].astype(np.int64) - dep_ptr[:-1], needs) + np.arange(program.dep_row.size)
+    return replace(
+        program, rows=rows, partner=np.where(partner >= 0, rank[np.maximum(partner, 0)], -1).astype(program.partner.dtype), dep_ptr=dep_ptr,
+        dep_row=rank[program.dep_row[moved]].astype(program.dep_row.dtype), dep_distance=program.dep_distance[moved],
+    )  # fmt: skip
+
+
+__all__ = ["MOST_ROWS", "STEADY_SAMPLES", "can_relist", "idle_cycles", "relist", "split_rows"]
