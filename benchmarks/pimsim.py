@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 import pimloom
+from pimloom import api
 from pimloom.hardware import load_hardware
 from pimloom.program import INSTRUCTIONS, Program, load_program
 from pimloom.program.pimsim import Architecture, read_architecture
-from pimloom.program.pimsim.convert import to_program
-from pimloom.program.pimsim.lower import lower_program
+from pimloom.program.pimsim.convert import to_program, to_table
 from pimloom.simulate import cost, engine, simulate
 
 NETWORKS = {
@@ -106,7 +106,7 @@ def measure(network: str, mode: str, architecture: Architecture, keep: Path | No
     program, compile_s = compiled(network, mode, keep)
     compile_s = compile_s or time.perf_counter() - begun
     begun = time.perf_counter()
-    table = lower_program(program)
+    table = to_table(api.to_pimsim(program))
     lower_s = time.perf_counter() - begun
     once = to_program(table, replace(architecture, sim_mode=1), name=network, machine="arch_136")
     steady = to_program(table, replace(architecture, sim_mode=0, sim_time_ms=STEADY_MS), name=network, machine="arch_136")

@@ -21,9 +21,11 @@ from pimloom.ir.evaluate import evaluate
 from pimloom.ir.graph import Graph
 from pimloom.passes import default_pipeline, error_bound
 from pimloom.program import OPCODES, Program
+from pimloom.program.pimsim.export import export_program, row_cycles
 from pimloom.program.save import load_program, save_program
 from pimloom.report.occupancy import Occupancy, occupancy
 from pimloom.result import Result, Verification
+from pimloom.scheduling import can_relist, relist, split_rows
 from pimloom.simulate import cost, cycles, engine
 from pimloom.simulate import simulate as simulate_program
 from pimloom.targets import TARGETS, Mode, Request
@@ -285,3 +287,26 @@ def run(
     begun = time.perf_counter()
     verification = compiled.verify(inputs)
     return replace(result, verification=verification, execute_s=time.perf_counter() - begun)
+
+
+def to_pimsim(program: Program) -> Program:
+    """A program for crossbars in pimsim-nn's instruction set, to be simulated here or written for that simulator.
+
+    Where a core does one thing at a time, its list is put in the order in which cores wait least for each other; if that is
+    no gain, it keeps the order of the program.
+
+    Args:
+        program: for a machine of kind `crossbar`; one of kind `pimsim` is returned as it is.
+
+    Raises:
+        ProgramError: the program holds something that pimsim-nn cannot run.
+    """
+    plain = export_program(program)
+    if plain is program or not can_relist(program):
+        return plain
+    pieces = split_rows(program)
+    ordered = relist(pieces, row_cycles(pieces))
+    if ordered is None:
+        return plain
+    both = (plain, export_program(ordered))
+    return min(both, key=lambda one: simulate_program(one, trace=False, until_cycles=0).latency_cycles)

@@ -1,10 +1,11 @@
 """List scheduling of rows on processors that block in messages, in plain Python: `pimloom.kernels.lists` has to agree with it.
 
-Time goes from one event to the next. At each, what has ended is looked at anew from the edges, and the processors that are free decide one
-after the other: first those that were idle, then those that become free now, each group by number. A free processor
+Time goes from one event to the next. At each, what has ended is looked at anew from the edges, and the processors that are free decide
+one after the other: first those that were idle (at the beginning: all), then those that become free now, each group by number. A free
+processor
 
 1. stays with a message that it has chosen before;
-2. else takes a message that the other end has chosen and waits with;
+2. else takes the message that the other end has chosen and waits with, of several the oldest;
 3. else chooses the ready message that waits longest (of two, the one whose send has the smaller number), and starts it if the other
    end is free and has chosen nothing;
 4. else starts the ready row that comes first: by priority, one period later for each sample, then by number.
@@ -91,16 +92,21 @@ class Processor:
     work: list[Instance] = field(default_factory=list["Instance"])
     messages: list[tuple[Message, Processor]] = field(default_factory=list["tuple[Message, Processor]"])
     busy_until: int = 0
-    is_free: bool = False
+    is_free: bool = True
     chosen: Message | None = None
 
 
 @final
 class ListSchedule:
-    """A schedule of all instances."""
+    """A schedule of all instances.
+
+    Attributes:
+        most_wanted: most messages that the other ends had chosen and waited with when a processor decided.
+    """
 
     def __init__(self, rows: Sequence[Row], edges: Sequence[Edge], *, samples: int, period: int, handshake: int) -> None:
         """Schedules `samples` instances of every row; a sample adds `period` to priorities."""
+        self.most_wanted = 0
         self._handshake = handshake
         self._instances = [
             [Instance(row, r * samples + s, row.priority + s * period) for s in range(samples)] for r, row in enumerate(rows)
@@ -146,6 +152,7 @@ class ListSchedule:
         waiting = [(since, message.send.number, message, other) for message, other in me.messages
                    if (since := message.waits_since(now)) is not None]  # fmt: skip
         wanted = [one for one in waiting if one[3].chosen is one[2]]
+        self.most_wanted = max(self.most_wanted, len(wanted))
         if waiting:
             *_, message, other = min(wanted or waiting, key=lambda one: one[:2])
             if wanted or (other.is_free and other.chosen is None):

@@ -35,7 +35,7 @@ class Problem:
         return {r: row.receive for r, row in enumerate(self.rows) if row.receive is not None}
 
 
-def random_problem(seed: int, *, has_circles: bool = False, most_rows: int = 30) -> Problem:
+def random_problem(seed: int, *, has_circles: bool = False, most_rows: int = 24) -> Problem:
     """Rows in random order whose edges follow one global order, or, with circles, any order."""
     rng = np.random.default_rng(seed)
     n_procs, longest = int(rng.integers(1, 7)), int(rng.choice([1, 3, 12]))

@@ -95,9 +95,10 @@ def _import(source: str, output: str, config: str, network: str | None, mode: st
 
 
 def _export(source: str, output: str, config_out: str) -> None:
+    from pimloom import api
     from pimloom.program import load_program
     from pimloom.program.pimsim.convert import to_table
-    from pimloom.program.pimsim.export import export_program, write_configuration
+    from pimloom.program.pimsim.export import write_configuration
     from pimloom.program.pimsim.machine import pimsim_of
     from pimloom.program.pimsim.writer import write_program
     from pimloom.simulate import simulate
@@ -109,7 +110,7 @@ def _export(source: str, output: str, config_out: str) -> None:
         with stages("loading", "lowering", "simulating", "writing") as begin:
             given = load_program(source)
             begin("lowering")
-            program = export_program(given)
+            program = api.to_pimsim(given)
             begin("simulating")
             result = simulate(program, trace=False, until_cycles=0)
             machine, is_once = pimsim_of(program), program.mode == "latency"

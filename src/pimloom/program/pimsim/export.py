@@ -16,9 +16,12 @@ from pimloom.hardware.pimsim import MatrixPart, MemoryPart, NetworkPart, PimsimH
 from pimloom.program.crossbar import crossbar_of
 from pimloom.program.pimsim.convert import MEMORY_SWITCH, architecture_of, to_program
 from pimloom.program.pimsim.hazards import executed_ranges
-from pimloom.program.pimsim.lower import lower_program
+from pimloom.program.pimsim.lower import lower_rows
+from pimloom.program.pimsim.machine import durations
 from pimloom.program.pimsim.network import Distances
+from pimloom.program.pimsim.table import PimsimProgram
 from pimloom.program.program import Program
+from pimloom.program.rows import Array
 
 _FINEST: Final = 10**6
 _MOST_BYTES: Final = (1 << 31) - 1
@@ -26,7 +29,7 @@ _MOST_BYTES: Final = (1 << 31) - 1
 
 
 def export_program(program: Program) -> Program:
-    """A program in pimsim-nn's instruction set, on the same machine as pimsim-nn can say it.
+    """A program in pimsim-nn's instruction set, on the same machine as pimsim-nn can say it; its lists in the order of its rows.
 
     Args:
         program: for a machine of kind `crossbar`; one of kind `pimsim` is returned as it is.
@@ -34,10 +37,25 @@ def export_program(program: Program) -> Program:
     Raises:
         ProgramError: the program holds something that pimsim-nn cannot run.
     """
-    if isinstance(program.hardware, PimsimHardware):
-        return program
-    table = lower_program(program)
-    limit = max((int((touched.start + touched.bytes).max(initial=0)) for touched in executed_ranges(table, Quirks())), default=0)
+    return program if isinstance(program.hardware, PimsimHardware) else _imported(program, lower_rows(program)[0])
+
+
+def row_cycles(program: Program) -> Array:
+    """int64[n]: what each row takes on pimsim-nn's machine when nothing waits, in units of its time.
+
+    A core there does one thing at a time and waits for others as its list is ordered, so these are what lists are ordered by.
+
+    Raises:
+        ProgramError: the program holds something that pimsim-nn cannot run.
+    """
+    table, made = lower_rows(program)
+    ends = np.concatenate(([0], np.cumsum(durations(_imported(program, table)))))
+    return np.diff(ends[np.concatenate(([0], np.cumsum(made)))])
+
+
+def _imported(program: Program, table: PimsimProgram) -> Program:
+    """A lowered program as one of kind `pimsim`."""
+    limit = max(int((touched.start + touched.bytes).max(initial=0)) for touched in executed_ranges(table, Quirks()))
     machine = machine_of(crossbar_of(program), limit)
     architecture = architecture_of(machine, sim_mode=int(program.mode == "latency"))
     return to_program(table, architecture, name=program.name, machine=machine.name)

@@ -27,7 +27,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 import numpy as np
@@ -74,6 +74,7 @@ class Sums:
         length: sums of a vector.
         bias: address of a vector of constants that each vector begins with, -1 for none.
         is_set: which sums hold something; None where all do.
+        row: the preset that began them.
     """
 
     base: int
@@ -83,6 +84,7 @@ class Sums:
     length: int = 0
     bias: int = -1
     is_set: bytearray | None = None
+    row: int = -1
 
     def place(self, address: int) -> int:
         """Number of the sum at an address of the program."""
@@ -250,24 +252,40 @@ def lower_program(program: Program) -> PimsimProgram:
 
     Raises:
         ProgramError: the program holds something that the instruction set cannot say; the message names the node.
-        CapacityError: constants and scratch buffers do not fit into the 2 GiB that a register can address.
+        CapacityError: constants and buffers do not fit into the 2 GiB that a register can address.
     """
+    return lower_rows(program)[0]
+
+
+def lower_rows(program: Program) -> tuple[PimsimProgram, Array]:
+    """Says a program in pimsim-nn's instruction set; also int64[n], how many instructions each of its rows became."""
     facts = Lowering(program)
     parts: list[dict[str, Array]] = []
+    made: list[int] = []
     lengths = np.zeros(program.n_processors, np.int32)
     sizes = np.zeros(program.n_processors + 1, np.int64)
     for core in range(program.n_processors):
-        columns = _core_columns(facts, core)
+        lowered = _lowered(facts, core)
+        columns = _columns(lowered.out)
         parts.append(columns)
+        made += lowered.made
         sizes[core + 1] = columns["opcode"].size
         lengths[core] = columns["position"][-1] + 1 if columns["opcode"].size else 0
     table = {name: np.concatenate([part[name] for part in parts]).astype(dtype) for name, dtype in COLUMNS.items()}
-    return PimsimProgram(program.name, np.cumsum(sizes), lengths, lengths > 0, facts.group_ptr, facts.group_crossbars, **table)
+    ptr, crossbars = facts.group_ptr, facts.group_crossbars
+    return PimsimProgram(program.name, np.cumsum(sizes), lengths, lengths > 0, ptr, crossbars, **table), np.array(made, np.int64)
 
 
-def _core_columns(facts: Lowering, core: int) -> dict[str, Array]:
+def _lowered(facts: Lowering, core: int) -> CoreLowering:
+    """One core's list; where sums begin at its end and go on at its start, they are written at once."""
+    first = CoreLowering(facts, core, frozenset()).run()
+    written = first.begun()
+    return CoreLowering(facts, core, written).run() if written else first
+
+
+def _columns(out: InstructionList) -> dict[str, Array]:
     """Columns of a table for one core."""
-    found = CoreLowering(facts, core).run().columns()
+    found = out.columns()
     n = found["opcode"].size
     nothing = np.zeros(n, np.int64)
     found |= {"event": nothing - 1, "offset": nothing, "selection": nothing}
@@ -286,15 +304,16 @@ class CoreLowering:
     Attributes:
         out: the instructions so far.
         memory: the core's local memory.
+        made: instructions of each row; what comes after the last one counts to it.
     """
 
-    def __init__(self, facts: Lowering, core: int) -> None:
-        """Starts behind what the program itself holds of the core's memory."""
+    def __init__(self, facts: Lowering, core: int, written: frozenset[int]) -> None:
+        """Starts behind what the program itself holds of the core's memory; sums of the presets `written` are written at once."""
         self.facts, self.core, self.program = facts, core, facts.program
-        self.out = InstructionList()
+        self.out, self.made, self._written = InstructionList(), list[int](), written
         self.memory = CoreMemory(core, facts.used_bytes[core], facts.hardware.name)
         self._elementwise = Elementwise(self.out, self.memory, facts.widths)
-        self._sums = facts.sums_of.get(core, {})
+        self._sums = {base: replace(sums) for base, sums in facts.sums_of.get(core, {}).items()}
         self._bases = sorted(self._sums)
         self._rows = range(int(facts.program.stream_ptr[core]), int(facts.program.stream_ptr[core + 1]))
         self._means = self._sums_of_means()
@@ -304,16 +323,23 @@ class CoreLowering:
             code: getattr(self, f"_{row.name}") for code, row in enumerate(INSTRUCTIONS) if hasattr(self, f"_{row.name}")
         }
 
-    def run(self) -> InstructionList:
+    def run(self) -> CoreLowering:
         """Lowers all rows of the core."""
         opcode, mvm = self.facts.column["opcode"], OPCODES["mvm"]
         for row in self._rows:
+            before = len(self.out.rows)
             self._pass_tokens(row)
             if opcode[row] != mvm:
                 self._held.clear()
             self._actions[opcode[row]](row)
-        self._pass_tokens(after_all(self.core))
-        return self.out
+            if row == self._rows.stop - 1:
+                self._pass_tokens(after_all(self.core))
+            self.made.append(len(self.out.rows) - before)
+        return self
+
+    def begun(self) -> frozenset[int]:
+        """Presets whose sums still hold nothing at the end of the list."""
+        return frozenset(sums.row for sums in self._sums.values() if sums.is_set is not None and not all(sums.is_set))
 
     def _pass_tokens(self, row: int) -> None:
         for sends, other in self.facts.tokens.get(row, ()):
@@ -376,7 +402,8 @@ class CoreLowering:
         is_set = bytearray(b"\1") * max(place + length * count, sums.size_bytes // sums.unit)
         is_set[place : place + length * count] = bytes(length * count)
         sums.is_set = is_set
-        if c["dst"][row] in self._means:
+        sums.row = row
+        if c["dst"][row] in self._means or row in self._written:
             self._complete(sums, place, length * count)
 
     def _mvm(self, row: int) -> None:

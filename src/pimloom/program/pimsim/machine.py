@@ -27,7 +27,8 @@ import numpy as np
 
 from pimloom.errors import ProgramError
 from pimloom.hardware.pimsim import PimsimHardware, network_tables
-from pimloom.program.machine import CostContext, Formula, IssueRules, Machine, Resources
+from pimloom.program.isa import INSTRUCTIONS
+from pimloom.program.machine import CostContext, Costs, Formula, IssueRules, Machine, Resources
 from pimloom.program.pimsim.encoding import SWITCHES, Columns, columns_of, list_lengths, noted_cores
 from pimloom.program.pimsim.opcodes import OPERATIONS, Operation, Unit
 from pimloom.program.program import Program
@@ -492,3 +493,18 @@ PIMSIM: Final = Machine(
     | {f"pimsim.{one.name}": _vector(one) for one in OPERATIONS if one.unit == Unit.VECTOR},
     _static_mw, _check, _until_cycles, _counted_rounds,
 )  # fmt: skip
+
+
+def durations(program: Program) -> Array:
+    """int64[n]: ticks that each row takes on its core when nothing waits, its issue slots included."""
+    hardware, nothing = pimsim_of(program), np.zeros(0, np.int64)
+    context: PimsimCosts = CostContext(
+        program=program, hardware=hardware, resources=PimsimResources.of(program), rules=_rules(hardware),
+        costs=Costs.empty(program.n_rows), gather_bytes=nothing, sum_bytes=nothing, code_bytes=nothing, work=nothing,
+    )  # fmt: skip
+    opcodes = np.ascontiguousarray(program.rows["opcode"])
+    for code in np.flatnonzero(np.bincount(opcodes)).tolist():
+        PIMSIM.costs[INSTRUCTIONS[code].name](context, np.flatnonzero(opcodes == code))
+    costs = context.costs
+    used = np.arange(costs.passing.shape[1]) < costs.n_phases[:, None]
+    return costs.lead + np.where(used, costs.passing, 0).sum(axis=1, dtype=np.int64)

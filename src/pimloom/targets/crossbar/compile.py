@@ -60,7 +60,8 @@ _FEW: Final[Mapping[Mode, tuple[Trial, ...]]] = {
 }
 
 
-GOOD: Final = 1.28  # times the compute bound: nearer than that, a throughput program is taken as it is
+GOOD: Final = 1.28  # times the compute bound: nearer than that, a throughput program of many rows is taken as it is
+MANY_ROWS: Final = 20_000
 FAR: Final = 2.2  # times the compute bound: memories are what a program waits for, fewer copies leave them room
 _ROOMY: Final = (Trial(0.5, BALANCED), Trial(0.35, BALANCED))
 # Where cores do one thing at a time, every message stops two of them: few copies are often faster than many.
@@ -154,7 +155,7 @@ def compile_network(graph: Graph, hardware: CrossbarHardware, request: Request) 
     effort = request.effort if request.cost is not None else 0
     is_quick = effort == 1 and request.mode is Mode.THROUGHPUT and not search.mapper.is_serial
     for trial in trials(request.mode, effort, is_serial=search.mapper.is_serial):
-        if not is_quick or search.best_cost > GOOD * search.mapper.bottleneck_cycles:
+        if not (is_quick and search.is_good):
             search.add(trial)
     for trial in _ROOMY:
         if is_quick and search.best_cost > FAR * search.mapper.bottleneck_cycles:
@@ -210,6 +211,11 @@ class _Search:
             if relisted is not None:
                 self._keep(relisted, mapped, f"{name}, relisted")
         return None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the best so far is near the compute bound, and another trial would take long."""
+        return self.best is not None and self.best.n_rows > MANY_ROWS and self.best_cost <= GOOD * self.mapper.bottleneck_cycles
 
     def _keep(self, program: Program, mapped: Mapped, name: str) -> None:
         cost = self._cost(program)

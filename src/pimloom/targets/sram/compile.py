@@ -12,6 +12,7 @@ from pimloom.errors import CapacityError, ModelError, UsageError
 from pimloom.hardware import Hardware, SramHardware
 from pimloom.ir.graph import Graph
 from pimloom.ir.ops import Rule, full_attributes, op_of
+from pimloom.ir.quantised import rule_of
 from pimloom.program import Groups, Matrix, Program, Region
 from pimloom.targets import Request
 from pimloom.targets.sram.lower import Lowering
@@ -153,7 +154,9 @@ def _add_general(lowering: Lowering, graph: Graph, step: Step, hardware: SramHar
     # A row that is selected from a table is all that is read of it.
     read = sum(min(t.size_bytes, made) if node.op in SELECTING else t.size_bytes for t in inputs if t is not None)
     macs = op_of(node).macs(full_attributes(node), inputs, outputs)
-    work = macs or int(max(op_of(node).work, 1.0) * sum(graph.types[v].size for v in node.outputs if v))
+    # A function of one code is a table: one operation, whatever the function.
+    each = 1.0 if rule_of(node, inputs, outputs) is Rule.LOOKUP else max(op_of(node).work, 1.0)
+    work = macs or int(each * sum(graph.types[v].size for v in node.outputs if v))
     sources = step.sources if isinstance(step, General) else (step.source,)
     lowering.general(step.node, sources, read, made, work, GENERAL_BYTES)
 

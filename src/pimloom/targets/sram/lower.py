@@ -296,13 +296,15 @@ class _ProductRows:
             self.fetched[g.macro] = last
             self._exclude_seconds()
             self._seconds = []
-        sums = [self._sums_of(int(strip), number) for strip in g.strip]
-        mvm = self._multiply(g, groups, chunk, rows, sums)
+        known, first, place = np.unique(g.strip, return_index=True, return_inverse=True)
+        strips = g.strip[np.sort(first)].tolist()  # in their order of use
+        sums = {strip: self._sums_of(strip, number) for strip in strips}
+        mvm = self._multiply(g, groups, chunk, rows, [sums[strip] for strip in known.tolist()], place)
         self._handshake(g.macro, 2 * chunk.count + 1)
         if self.swap is not None:
             self.swap.passed(last if number == g.chunks[0] else last[:0], mvm if number == g.chunks[-1] else mvm[:0])
-        for strip in dict.fromkeys(g.strip.tolist()):
-            self._add(int(strip), number, mvm[g.strip == strip])
+        for strip in strips:
+            self._add(strip, number, mvm[g.strip == strip])
 
     def _piece(self, part: int, number: int) -> Piece:
         """The inputs of a chunk in the activation memory, loaded when they are first wanted."""
@@ -360,14 +362,15 @@ class _ProductRows:
             self._patterns[key] = np.array(make(), np.int64)
         return self._patterns[key]
 
-    def _multiply(self, g: Generation, groups: Array, chunk: Chunk, rows: Array, sums: list[Sums]) -> Array:
+    def _multiply(self, g: Generation, groups: Array, chunk: Chunk, rows: Array, sums: list[Sums], place: Array) -> Array:
+        """Products of a chunk with every tile; `sums[place]` is where each adds."""
         cols = self._size(g)[1]
         area = self.hardware.scratch_address(0) + g.macro * self.hardware.memories.scratch_bytes
         numbers = self.emitted.add(
-            "mvm", g.macro, self.product.node, dst=np.array([one.address for one in sums]), dst_step=cols * SUM_BYTES, src1=area,
+            "mvm", g.macro, self.product.node, dst=np.array([one.address for one in sums])[place], dst_step=cols * SUM_BYTES, src1=area,
             src1_step=rows, length=cols, count=chunk.count, arg=groups, pattern=np.array(self.to.contiguous)[rows - 1],
         )  # fmt: skip
-        self.emitted.wait(numbers, np.array([one.preset for one in sums]))
+        self.emitted.wait(numbers, np.array([one.preset for one in sums])[place])
         return numbers
 
     # Sums ------------------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ SUM_BYTES = 4
 WIDEST_CODE_BYTES = 2
 SPARE_WRITERS = 3  # writers tried beyond those that fill the link: they hide the setup of the next write
 EQUAL = 0.005  # predictions that differ by less are taken for the same
+MANY_PASSES = 6000  # passes of a tile from which on a job is long
+FAR_BEHIND = 1.3  # times the fastest prediction
 MOST_STEPS = 16  # settings that are tried around the best
 NEAR_BEST = 4  # settings of the staggered strategy that `auto` considers for each dataflow
 SPARE_SLOTS = 1  # blocks of sums beyond those that macros work on, so that one can be emptied meanwhile
@@ -381,8 +383,8 @@ def _serpentine_cycles(hardware: SramHardware, work: Work, plan: Plan) -> float:
     """Cycles where the last tiles of a chunk, still there, are the first of the next; computing takes what it took."""
     chunks, tiles = work.chunks(plan.vectors), work.tiles(hardware)
     saved = (chunks - 1) * plan.macros * work.weight_bytes / tiles / hardware.link.bytes_per_cycle
-    computing = tiles * hardware.compute_cycles(work.vectors, chunks) / plan.macros
-    return max(plan.cycles - saved, computing)
+    writing = (tiles * chunks - (chunks - 1) * plan.macros) * hardware.write_cycles(plan.bytes_per_cycle)
+    return max(plan.cycles - saved, (tiles * hardware.compute_cycles(work.vectors, chunks) + writing) / plan.macros)
 
 
 def choose(
@@ -409,11 +411,17 @@ def choose(
         firsts.setdefault((plan.strategy, plan.dataflow, plan.is_serpentine), plan)
     others = [plan for name in BASELINES if wanted == "auto" for plan in _candidates_or_none(hardware, work, name, fixed)]
     tried = dict.fromkeys((*found[:most], *firsts.values(), *others))
+    steps = MOST_STEPS
+    if work.tiles(hardware) * work.chunks(found[0].vectors) > MANY_PASSES:
+        # Predictions of long jobs are within a few percent: what is far behind is not simulated.
+        fastest = min(plan.cycles for plan in found if not plan.is_serpentine)
+        tried = dict.fromkeys(plan for plan in tried if plan.cycles <= FAR_BEHIND * fastest)
+        steps = 0
     timed = {plan: cost(plan) for plan in tried}
     best = min(timed, key=lambda plan: timed[plan])
-    while wanted == "auto" and not any(fixed.values()) and len(timed) < most + MOST_STEPS:
+    while wanted == "auto" and not any(fixed.values()) and len(timed) < most + steps:
         fresh = [plan for plan in _neighbours(hardware, work, best) if plan not in timed]
-        timed |= {plan: cost(plan) for plan in fresh[: most + MOST_STEPS - len(timed)]}
+        timed |= {plan: cost(plan) for plan in fresh[: most + steps - len(timed)]}
         before, best = best, min(timed, key=lambda plan: timed[plan])
         if best == before:
             break

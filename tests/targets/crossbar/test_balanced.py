@@ -1,0 +1,122 @@
+"""Balanced placements: windows find cores of their own, loads are counted, numbers stay, and rows do not race."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from oracles.timed_order import TimedOrder
+from targets.conformance import assert_conforms, machine
+from targets.crossbar.networks import codes, quantised
+
+from pimloom.ir.evaluate import evaluate
+from pimloom.program import Program
+from pimloom.simulate import cost, engine
+from pimloom.targets import Mode, Request
+from pimloom.targets.crossbar import compile as compile_module
+from pimloom.targets.crossbar.bundles import Estimator, Wish, capacity_of, is_windowed
+from pimloom.targets.crossbar.compile import FREE_ROWS, GOOD, MANY_ROWS, compile_network, lower
+from pimloom.targets.crossbar.lower import Options
+from pimloom.targets.crossbar.mapper import BALANCED, Mapped, Mapper
+from pimloom.targets.crossbar.scope import Scope
+from pimloom.targets.crossbar.stages import Kind
+from pimloom.targets.crossbar.tasks import Work
+
+WITH_WINDOWS = ("tiny_cnn", "depthwise", "ceil-mode pools", "average pools")
+NETWORKS = (*WITH_WINDOWS, "residual", "grouped", "dense block", "squeeze excite")
+
+
+def balanced(name: str, where: str, fill: float = 0.9) -> tuple[Mapper, Mapped]:
+    """A network with its copies balanced over cores, rows divided freely."""
+    hardware = machine(where)
+    graph = quantised(name, hardware.precision.weight_bits, hardware.precision.activation_bits)
+    mapper = Mapper(graph, hardware, Mode.THROUGHPUT)
+    mapped = mapper.map(fill, BALANCED, FREE_ROWS)
+    assert mapped is not None
+    return mapper, mapped
+
+
+def program_of(name: str, where: str, samples: int) -> Program:
+    mapper, mapped = balanced(name, where)
+    return lower(mapper, mapped, Options(mode="throughput", samples=samples))
+
+
+@pytest.mark.parametrize("where", ["toy", "many small cores", "isaac"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_balanced_programs_conform(name: str, where: str) -> None:
+    program = program_of(name, where, 2)
+    assert_conforms(program.graph, program)
+
+
+@pytest.mark.parametrize("where", ["toy", "many small cores"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_balanced_programs_keep_their_order(name: str, where: str) -> None:
+    """Three samples in flight: no two rows race, and each row carried out when it is done gives the numbers."""
+    program = program_of(name, where, 3)
+    graph = program.graph
+    order = TimedOrder(program, engine.run(cost(program).timing), [codes(graph, seed) for seed in range(3)])
+    assert order.races() == []
+    for sample, outputs in enumerate(order.run(by="done")):
+        meaning = evaluate(graph, codes(graph, sample))
+        assert all(np.array_equal(outputs[v], meaning[v]) for v in graph.outputs), sample
+
+
+def test_windows_do_not_follow_classes_of_rows() -> None:
+    found = 0
+    for name in WITH_WINDOWS:
+        _, mapped = balanced(name, "many small cores")
+        for stage in (s for s in mapped.flow.stages if is_windowed(s)):
+            line = mapped.placement.clusters[stage.index]
+            makers = [c for s in mapped.flow.stages if s.output == stage.inputs[0].value for c in mapped.placement.clusters[s.index]]
+            if not makers or makers[0].row_class[1] == 1:
+                continue
+            found += 1
+            assert {c.row_class for c in line} == {(0, 1)}
+            for channels in {(c.c_start, c.c_stop) for c in line}:
+                parts = sorted((c.x_start, c.x_stop) for c in line if (c.c_start, c.c_stop) == channels)
+                assert parts[0][0] == 0 and parts[-1][1] == stage.shape.width
+                assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
+    assert found
+
+
+def test_a_bundle_asks_for_ports_and_places() -> None:
+    """Twice the copies of a layer that share a row ask for as much of a port, and for twice the places."""
+    mapper, mapped = balanced("tiny_cnn", "isaac")
+    stage = next(s for s in mapped.flow.stages if s.kind is Kind.MATRIX)
+    estimator = Estimator(mapped.flow, mapper.hardware, mapped.unfolded)
+    split = mapped.splits[stage.index]
+    one, two = (estimator.wish(stage, (1, 2), split, stage.shape.channels, 1, count) for count in (1, 2))
+    assert two.places == 2 * one.places > 0
+    assert two.port_cycles > 1.5 * one.port_cycles > 0
+    most = capacity_of(mapper.hardware, 1e6)
+    assert Wish(port_cycles=most.port_cycles / 2).strain(most) == pytest.approx(0.5)
+    assert Wish(places=most.places / 4).strain(most) == pytest.approx(0.25)
+
+
+def test_parts_of_a_row_follow_each_other_at_once() -> None:
+    mapper, mapped = balanced("tiny_cnn", "isaac")
+    shares = dict.fromkeys(range(mapper.hardware.total_cores), 0.001)
+    work = Work(Scope(mapped.flow, mapper.hardware, mapped.unfolded, mapped.placement, Options(), shares))
+    has_parts = False
+    for line in work.tasks:
+        for before, after in itertools.pairwise(line):
+            if before.row == after.row:
+                has_parts = True
+                assert before.pause == 0.0
+    assert has_parts and any(task.pause > 0 for line in work.tasks for task in line)
+
+
+def test_a_good_program_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first trial whose period is near the compute bound is taken, if trials take long; others are tried further."""
+    hardware = machine("toy")
+    graph = quantised("tiny_cnn")
+    bound = Mapper(graph, hardware, Mode.THROUGHPUT).bottleneck_cycles
+
+    def trials(factor: float, many_rows: int) -> int:
+        monkeypatch.setattr(compile_module, "MANY_ROWS", many_rows)
+        request = Request(Mode.THROUGHPUT, 4, 1, 0, lambda _: (1, factor * bound), lambda _: None)
+        return len(compile_network(graph, hardware, request).notes["tried"])
+
+    assert trials(GOOD - 0.01, 0) == 1 < trials(GOOD + 0.01, 0)
+    assert trials(GOOD - 0.01, MANY_ROWS) > 1
