@@ -101,12 +101,12 @@ class ListSchedule:
     """A schedule of all instances.
 
     Attributes:
-        most_wanted: most messages that the other ends had chosen and waited with when a processor decided.
+        open_since: when a processor first decided that several others waited for, each with a message; None if none did.
     """
 
     def __init__(self, rows: Sequence[Row], edges: Sequence[Edge], *, samples: int, period: int, handshake: int) -> None:
         """Schedules `samples` instances of every row; a sample adds `period` to priorities."""
-        self.most_wanted = 0
+        self.open_since: int | None = None
         self._handshake = handshake
         self._instances = [
             [Instance(row, r * samples + s, row.priority + s * period) for s in range(samples)] for r, row in enumerate(rows)
@@ -152,7 +152,8 @@ class ListSchedule:
         waiting = [(since, message.send.number, message, other) for message, other in me.messages
                    if (since := message.waits_since(now)) is not None]  # fmt: skip
         wanted = [one for one in waiting if one[3].chosen is one[2]]
-        self.most_wanted = max(self.most_wanted, len(wanted))
+        if len(wanted) > 1 and self.open_since is None:
+            self.open_since = now
         if waiting:
             *_, message, other = min(wanted or waiting, key=lambda one: one[:2])
             if wanted or (other.is_free and other.chosen is None):

@@ -1,7 +1,7 @@
-"""Which rows of a processor must keep their order, byte by byte in plain Python: `pimloom.kernels.hazards` has to imply the same.
+"""Which rows of a processor must keep their order, byte by byte in plain Python, for `pimloom.kernels.hazards`.
 
 A processor goes through its rows twice. Of any two instances that touch a common byte, at least one writing it, the one that comes first
-stays first. That is all; whatever follows from other pairs is listed, too.
+stays first: `clashing_pairs`, with all that follows from others. `direct_edges` are those with a byte that nobody writes in between.
 """
 
 from __future__ import annotations
@@ -35,6 +35,22 @@ def clashing_pairs(streams: Iterable[Sequence[int]], touches: Mapping[int, Touch
         instances = [(row, turn) for turn in range(2) for row in stream]
         pairs |= {(a, b) for a, b in itertools.combinations(instances, 2) if touches[a[0]].clashes(touches[b[0]])}
     return pairs
+
+
+def direct_edges(streams: Iterable[Sequence[int]], touches: Mapping[int, Touch]) -> set[tuple[int, int, int]]:
+    """(source, target, rounds between) of two rows that share a byte which one writes, and nobody between them."""
+    edges = set[tuple[int, int, int]]()
+    for stream in streams:
+        for byte in frozenset[int]().union(*(touches[row].reads | touches[row].writes for row in stream)):
+            users = [(row, turn) for turn in range(2) for row in stream if byte in touches[row].reads | touches[row].writes]
+            for place, (source, turn) in enumerate(users):
+                for target, later in users[place + 1 :]:
+                    is_written = byte in touches[target].writes
+                    if turn == 0 and source != target and (is_written or byte in touches[source].writes):
+                        edges.add((source, target, later))
+                    if is_written:
+                        break
+    return edges
 
 
 def unrolled(edges: Iterable[tuple[int, int, int]]) -> set[Pair]:

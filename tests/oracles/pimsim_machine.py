@@ -550,6 +550,8 @@ class _Machine:
         i, j = network.index(start), network.index(end)
         is_known = i >= 0 and j >= 0 and bool(network.is_known[i, j])
         if not is_known and not self.quirks.missing_path_is_free:
+            if i >= 0 and j >= 0 and bool(network.is_known[j, i]):
+                return self.path_ns(end, start, flits)
             raise SimulationError(f"no path from switch {start} to switch {end} in the network file")
         if i < 0 or j < 0:
             return 0

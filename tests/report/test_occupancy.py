@@ -41,6 +41,20 @@ def test_steps_need_not_divide_rows() -> None:
     assert (one.link * one.step_cycles * 4).sum() == pytest.approx(28)
 
 
+def test_the_link_is_never_more_than_full() -> None:
+    """Two rows whose bytes cannot all come at their even rate: the total stays, and no step is above 1."""
+    one = occupancy(
+        "x", np.array([0.0, 10]), np.array([30.0, 30]), np.array([True, True]), np.array([False, False]), np.array([60.0, 60]), macros=2,
+        bytes_per_cycle=4.0, span_cycles=40, bins=4,
+    )  # fmt: skip
+    assert one.link.tolist() == pytest.approx([0.5, 1.0, 1.0, 0.5])
+    late = occupancy(
+        "x", np.array([10.0]), np.array([20.0]), np.array([True]), np.array([False]), np.array([60.0]), macros=1, bytes_per_cycle=4.0,
+        span_cycles=20, bins=2,
+    )  # fmt: skip
+    assert late.link.tolist() == pytest.approx([0.5, 1.0])
+
+
 def test_page_shows_the_runs_side_by_side(tmp_path: Path) -> None:
     path = write_occupancy(tmp_path / "o.html", "two & two", [example(), example("other")])
     text = path.read_text()

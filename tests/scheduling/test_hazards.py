@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 import pytest
-from oracles.memory_hazards import Touch, clashing_pairs, implied, unrolled
+from oracles.memory_hazards import Touch, clashing_pairs, direct_edges, implied, unrolled
 from oracles.timed_order import TimedOrder
 from targets.conformance import compiled, machine
 from targets.crossbar.networks import codes, quantised
@@ -54,7 +55,7 @@ def random_memory(seed: int) -> Memory:
             low, high = sorted(rng.integers(0, n_bytes + 1, 2).tolist())
             accesses.append((row, low, max(high, low + 1) if low < n_bytes else high, bool(is_write)))
     accesses = [one for one in accesses if one[1] < one[2]]
-    return Memory([list(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)], accesses, n_bytes)
+    return Memory([list(range(a, b)) for a, b in itertools.pairwise(bounds)], accesses, n_bytes)
 
 
 def conflicts(memory: Memory, room: int = 4096) -> tuple[int, Edges]:
@@ -79,17 +80,17 @@ def conflicts(memory: Memory, room: int = 4096) -> tuple[int, Edges]:
 
 
 @pytest.mark.parametrize("first", range(0, 1000, CHUNK))
-def test_conflicts_are_clashes_and_imply_all_clashes(first: int) -> None:
-    """Each pair found is a clash, none is found twice, and what follows from them is what follows from all clashes of two rounds."""
+def test_conflicts_are_the_direct_clashes_and_imply_all(first: int) -> None:
+    """None is found twice, and what follows from them is what follows from all clashes of two rounds."""
     for seed in range(first, first + CHUNK):
         memory = random_memory(seed)
         status, edges = conflicts(memory)
-        clashing = clashing_pairs(memory.streams, memory.touches())
+        touches = memory.touches()
+        clashing = clashing_pairs(memory.streams, touches)
         rows = [row for stream in memory.streams for row in stream]
         assert status == kernel.OK
         assert len(edges) == len(set(edges)), seed
-        assert all(source != target for source, target, _ in edges), seed
-        assert unrolled(edges) <= clashing, seed
+        assert set(edges) == direct_edges(memory.streams, touches), seed
         assert implied(unrolled(edges), rows) == implied(clashing, rows), seed
 
 
@@ -132,33 +133,35 @@ def touched(program: Program) -> dict[int, Touch]:
     return found
 
 
+def reached(program: Program) -> dict[int, Touch]:
+    """From the first to the last byte that the operands of each row name."""
+    sides = {row: (set[int](), set[int]()) for row in range(program.n_rows)}
+    for row, low, high, is_write in zip(*(a.tolist() for a in local_accesses(program)), strict=True):
+        sides[row][is_write].update(range(low, high))
+    return {row: Touch(frozenset(reads), frozenset(writes)) for row, (reads, writes) in sides.items()}
+
+
 @pytest.mark.parametrize(("name", "where", "mode"), PROGRAMS)
 def test_accesses_cover_what_the_interpreter_touches(name: str, where: str, mode: Mode) -> None:
     made = program(name, where, mode)
-    read, written = {r: set[int]() for r in range(made.n_rows)}, {r: set[int]() for r in range(made.n_rows)}
-    for row, low, high, is_write in zip(*(a.tolist() for a in local_accesses(made)), strict=True):
-        (written if is_write else read)[row].update(range(low, high))
+    reach = reached(made)
     for row, touch in touched(made).items():
-        assert touch.writes <= written[row], row
-        assert touch.reads <= read[row] | written[row], row
+        assert touch.writes <= reach[row].writes, row
+        assert touch.reads <= reach[row].reads | reach[row].writes, row
 
 
 @pytest.mark.parametrize(("name", "where", "mode"), PROGRAMS)
-def test_hazards_of_programs_imply_every_clash_of_bytes(name: str, where: str, mode: Mode) -> None:
+def test_hazards_of_programs_are_direct_clashes_and_imply_every_clash_of_bytes(name: str, where: str, mode: Mode) -> None:
     """In the stream, round it of a row is sample it - stage: so are the distances counted."""
     made = program(name, where, mode)
-    stage, processor = made.rows["stage"].astype(int), made.rows["processor"]
+    stage = made.rows["stage"].astype(int)
     source, target, distance = local_hazards(made)
-    rounds = distance - stage[source] + stage[target]
-    assert (processor[source] == processor[target]).all()
-    assert np.isin(rounds, [0, 1]).all()
-    assert ((rounds == 1) | (source < target)).all()
-    touches = touched(made)
-    for p in range(made.n_processors):
-        rows = range(made.stream_ptr[p], made.stream_ptr[p + 1])
-        here = processor[source] == p
-        edges = zip(source[here].tolist(), target[here].tolist(), rounds[here].tolist(), strict=True)
-        assert clashing_pairs([rows], touches) <= implied(unrolled(edges), rows) | {((r, 0), (r, 1)) for r in rows}
+    edges = list(zip(source.tolist(), target.tolist(), (distance - stage[source] + stage[target]).tolist(), strict=True))
+    streams = [range(a, b) for a, b in itertools.pairwise(made.stream_ptr.tolist())]
+    assert len(edges) == len(set(edges))
+    assert set(edges) == direct_edges(streams, reached(made))
+    rows = range(made.n_rows)
+    assert clashing_pairs(streams, touched(made)) <= implied(unrolled(edges), rows)
 
 
 def test_programs_with_stages_are_among_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -13,6 +14,7 @@ from scheduling.random_rows import Problem, kernel_starts, random_problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CHUNK = 100
+NEVER = 1 << 40
 Span = tuple[int, int]
 
 
@@ -21,22 +23,29 @@ def oracle(problem: Problem) -> ListSchedule:
 
 
 def assert_agrees(problem: Problem) -> tuple[Array, int]:
-    """Every start of the kernel is that of plain Python; returns them, and the instances that ended."""
+    """Every start of the kernel is that of plain Python; returns them, and the instances that ended.
+
+    Which of several ends that wait with a processor it serves first is the one thing that the kernel leaves open: what starts later is then
+    not compared.
+    """
     starts, ended = kernel_starts(problem)
     schedule = oracle(problem)
-    # Which of several ends that wait with a processor is served first is the one thing that the kernel leaves open.
-    if schedule.most_wanted <= 1:
-        assert np.array_equal(starts, schedule.starts)
+    found, expected = (np.where(array < 0, NEVER, array) for array in (starts, np.array(schedule.starts)))
+    until = NEVER if schedule.open_since is None else schedule.open_since
+    assert np.array_equal(np.minimum(found, until), np.minimum(expected, until))
     assert ended == np.count_nonzero(starts >= 0)
     return starts, ended
 
 
 @pytest.mark.parametrize("first", range(0, 800, CHUNK))
 def test_starts_equal_plain_python(first: int) -> None:
+    compared = 0
     for seed in range(first, first + CHUNK):
         problem = random_problem(seed)
         starts, ended = assert_agrees(problem)
         assert ended == starts.size, seed
+        compared += oracle(problem).open_since is None
+    assert compared > CHUNK // 2
 
 
 @pytest.mark.parametrize("first", range(2000, 2300, CHUNK))
@@ -110,7 +119,7 @@ def test_a_processor_does_one_thing_at_a_time(first: int) -> None:
         checked = Checked.of(seed)
         for processor in range(checked.problem.n_processors):
             busy = checked.busy(processor)
-            assert all(one[1] <= other[0] for one, other in zip(busy, busy[1:], strict=False)), seed
+            assert all(one[1] <= other[0] for one, other in itertools.pairwise(busy)), seed
 
 
 @pytest.mark.parametrize("first", PROBLEMS)

@@ -56,7 +56,8 @@ class Quirks:
         rounds_count_fetches: in the steady state a round counts when its last instruction is fetched (off: retired).
         wait_needs_equality: `wait` goes on when the event register equals its value, and clears it
             (off: when it is at least the value, which is taken off).
-        missing_path_is_free: a pair of switches that the network file leaves out is 0 ns apart (off: refused).
+        missing_path_is_free: a pair of switches that the network file leaves out is 0 ns apart (off: it is as far apart as
+            the other way round, and refused where the file leaves that out too).
     """
 
     reads_input_eightfold: Switch = True

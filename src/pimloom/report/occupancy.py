@@ -60,7 +60,8 @@ def occupancy(
         end_cycles: float64[n], its end.
         is_writing: bool[n], whether it writes a macro.
         is_computing: bool[n], whether a macro computes.
-        link_bytes: float64[n], bytes that it brings over the link, taken as even over its time.
+        link_bytes: float64[n], bytes that it brings over the link: even over its time, and where all rows together would then
+            ask for more than the link carries, later.
         macros: macros in use.
         bytes_per_cycle: of the link.
         span_cycles: time that the figure shows, so that several share an axis.
@@ -77,7 +78,7 @@ def occupancy(
     length = np.maximum(end_cycles - start_cycles, 1e-9)
     writing = _mean(start_cycles, end_cycles, np.where(is_writing, 1.0, 0.0), edges)
     computing = _mean(start_cycles, end_cycles, np.where(is_computing, 1.0, 0.0), edges)
-    link = _mean(start_cycles, end_cycles, link_bytes / length, edges) / bytes_per_cycle
+    link = _within(_mean(start_cycles, end_cycles, link_bytes / length, edges) / bytes_per_cycle)
     end = int(np.ceil(end_cycles.max(initial=0.0)))
     idle = np.clip(macros - writing - computing, 0.0, None)
     return Occupancy(title, step, end, writing, computing, np.where(edges[:-1] < end, idle, 0.0), link)
@@ -91,6 +92,17 @@ def _mean(start: Array, end: Array, rate: Array, edges: Array) -> Array:
     at, level = at[order], np.cumsum(change[order])
     integral = np.concatenate([[0.0], np.cumsum(level[:-1] * np.diff(at))])
     return np.diff(np.interp(edges, at, integral, left=0.0)) / np.diff(edges)
+
+
+def _within(load: Array) -> Array:
+    """A load of which nothing exceeds 1: what does moves to the next steps that have room, at the end to the last that had."""
+    found, carried = load.copy(), 0.0
+    for order in (range(load.size), range(load.size - 1, -1, -1)):
+        for i in order:
+            wanted = found[i] + carried
+            found[i] = min(wanted, 1.0)
+            carried = wanted - found[i]
+    return found
 
 
 def write_occupancy(path: str | Path, heading: str, shown: Sequence[Occupancy]) -> Path:
@@ -113,7 +125,7 @@ def occupancy_html(heading: str, shown: Sequence[Occupancy]) -> str:
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(heading)}</title>"
         f"<body style='font:15px system-ui;margin:24px'><h1 style='font-size:20px'>{html.escape(heading)}</h1><p>{summary}</p>"
-        f"<div id='figure' style='height:640px'></div><script>{get_plotlyjs()}</script>"
+        f"<div id='figure' style='height:calc(100vh - 130px);min-height:480px'></div><script>{get_plotlyjs()}</script>"
         f"<script>const f={figure};Plotly.newPlot('figure',f.data,f.layout,{{responsive:true}});</script></body></html>"
     )
 
@@ -142,7 +154,7 @@ def _layout(shown: Sequence[Occupancy]) -> dict[str, Any]:
     layout: dict[str, Any] = {
         "yaxis": {"domain": [0.4, 0.94], "title": {"text": "macros"}, "range": [0, most * 1.02]},
         "yaxis2": {"domain": [0.0, 0.3], "title": {"text": "link, %"}, "range": [0, 105]},
-        "legend": {"orientation": "h", "y": 1.1}, "margin": {"l": 60, "r": 20, "t": 40, "b": 50}, "annotations": [],
+        "legend": {"orientation": "h", "y": 1.08}, "margin": {"l": 60, "r": 20, "t": 30, "b": 50}, "annotations": [], "autosize": True,
     }  # fmt: skip
     for i, one in enumerate(shown):
         left = i / len(shown)

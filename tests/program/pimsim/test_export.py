@@ -15,15 +15,16 @@ from oracles.pimsim_machine import run
 from targets.crossbar.networks import MADE, quantised
 
 import pimloom
+import pimloom.api
 from pimloom.errors import ProgramError
 from pimloom.hardware import load_hardware
 from pimloom.hardware.pimsim import PimsimHardware
 from pimloom.program import OPCODES, Program
 from pimloom.program.pimsim import PimsimProgram, check_addresses, check_messages, check_widths, read_architecture, read_program
 from pimloom.program.pimsim.convert import architecture_of, to_program, to_table
-from pimloom.program.pimsim.export import export_program, machine_of, write_configuration
-from pimloom.program.pimsim.lower import Sums, lower_program, runs
-from pimloom.program.pimsim.opcodes import CODE, UNIT_OF_CODE, Unit
+from pimloom.program.pimsim.export import export_program, machine_of, row_cycles, write_configuration
+from pimloom.program.pimsim.lower import CoreLowering, Lowering, Sums, lower_program, lower_rows, runs
+from pimloom.program.pimsim.opcodes import BY_CODE, CODE, UNIT_OF_CODE, Unit
 from pimloom.program.pimsim.table import COLUMNS
 from pimloom.program.pimsim.tokens import find_tokens
 from pimloom.program.pimsim.widths import bytes_of
@@ -249,3 +250,31 @@ def test_tokens_order_what_goes_through_global_memory() -> None:
     assert waiting & {row for row, line in tokens.items() if any(not sends for sends, _ in line)}
     table = lower_program(program)
     assert np.count_nonzero(table.size == 1) == 2 * sent
+
+
+@pytest.mark.parametrize("mode", ["latency", "throughput"])
+def test_lists_are_ordered_so_that_cores_wait_less(mode: str) -> None:
+    program = compiled("tiny_cnn", "pimcomp-default", mode)
+    table, made = lower_rows(program)
+    cycles = row_cycles(program)
+    assert cycles.size == made.size == program.n_rows
+    assert made.sum() == table.n_instructions
+    assert (cycles[made == 0] == 0).all()
+    assert (cycles[made > 0] > 0).all()
+    plain, better = export_program(program), pimloom.api.to_pimsim(program)
+    counts = [Counter(BY_CODE[c].name for c in to_table(one).opcode.tolist())["mvmul"] for one in (plain, better)]
+    assert counts[0] == counts[1]
+    assert simulate(better, until_cycles=0).latency_cycles <= simulate(plain, until_cycles=0).latency_cycles
+
+
+def test_sums_that_begin_at_the_end_of_a_list_are_written_at_once() -> None:
+    """Where a list is repeated, products may come before the row that sets their sums."""
+    program = compiled("tiny_cnn", "pimcomp-default", "latency")
+    core = int(program.rows["processor"][program.rows["opcode"] == OPCODES["mvm"]][0])
+    facts = Lowering(program)
+    plain = CoreLowering(facts, core, frozenset()).run()
+    presets = [row for row in range(*program.stream_ptr[core : core + 2]) if program.rows["opcode"][row] == OPCODES["preset"]]
+    written = CoreLowering(facts, core, frozenset(presets)).run()
+    assert not plain.begun()
+    assert len(written.out.rows) > len(plain.out.rows)
+    assert sum(r[0] == CODE["lmv"] for r in written.out.rows) > sum(r[0] == CODE["lmv"] for r in plain.out.rows)

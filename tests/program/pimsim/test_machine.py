@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -223,3 +224,17 @@ def test_a_missing_path_is_told_where_it_costs(tmp_path: Path) -> None:
     program = to_program(table, read_architecture(path), name="p", machine="m", quirks=quirks)
     with pytest.raises(ProgramError, match="program 'p': core 0, instruction 1: no path from core 0 to the global memory"):
         simulate(program)
+
+
+def test_a_path_of_one_direction_is_that_of_both(tmp_path: Path) -> None:
+    path = write_architecture(tmp_path, SERIAL)
+    table = read_program(write_program(tmp_path, {0: [SETBW, {"op": "ld", "size": 40}]}))
+    quirks = replace(Quirks.none(), bit_width_resets_to_zero=True)
+    both = simulate(to_program(table, read_architecture(path), name="p", machine="m", quirks=quirks)).latency_cycles
+    network = json.loads((tmp_path / "network.json").read_text())
+    for kind in network.values():
+        del kind["-10"]
+    (tmp_path / "network.json").write_text(json.dumps(network))
+    architecture = read_architecture(path)
+    one = simulate(to_program(table, architecture, name="p", machine="m", quirks=quirks)).latency_cycles
+    assert one == both == run(table, architecture, quirks=quirks).latency_ns

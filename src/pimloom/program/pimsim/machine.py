@@ -16,8 +16,10 @@ computing and writes are phases of their own.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -147,9 +149,12 @@ class _Clock:
 
     def __init__(self, c: PimsimCosts) -> None:
         self.period, self.ticks = c.hardware.period_ns, c.rules.ticks_per_cycle
+        self.is_plain = self.period == 1.0 and self.ticks == 1
 
     def ticks_of(self, ns: Array | float) -> Array:
         """int64: a time as it is."""
+        if self.is_plain and np.asarray(ns).dtype.kind == "i":
+            return np.asarray(ns)
         return np.rint(np.asarray(ns, np.float64) * (self.ticks / self.period)).astype(np.int64)
 
     def seen(self, ns: Array, waited_ns: Array) -> Array:
@@ -157,6 +162,8 @@ class _Clock:
 
         That is the edge at or after the end; the next one where the end is an edge and the last wait no longer than a cycle.
         """
+        if self.is_plain and ns.dtype.kind == "i":
+            return ns + (np.asarray(waited_ns) <= 1) + 1
         cycles = np.round(np.asarray(ns, np.float64) / self.period, 9)
         edge = np.ceil(cycles)
         late = (edge == cycles) & (np.asarray(waited_ns) <= self.period)
@@ -179,7 +186,12 @@ def _local(c: PimsimCosts, at: Array, size_bytes: Array, beat_ns: float, beat_pj
     beats = times * _beats(size_bytes, c.hardware.local_memory.width_bytes)
     if beat_pj:
         c.costs.add_energy("local memory", at, beats * beat_pj)
-    return beats * beat_ns
+    return beats * _plain(beat_ns)
+
+
+def _plain(value: float) -> float | int:
+    """A whole number as such: arrays of integers stay arrays of integers."""
+    return int(value) if value == int(value) else value
 
 
 def _memory_ns(c: PimsimCosts, at: Array, size_bytes: Array, *, is_read: bool) -> Array:
@@ -188,7 +200,7 @@ def _memory_ns(c: PimsimCosts, at: Array, size_bytes: Array, *, is_read: bool) -
     energy = memory.read_energy_pj if is_read else memory.write_energy_pj
     if energy:
         c.costs.add_energy("global memory", at, beats * energy)
-    return beats * (memory.read_ns if is_read else memory.write_ns)
+    return beats * _plain(memory.read_ns if is_read else memory.write_ns)
 
 
 def _flits(c: PimsimCosts, size_bytes: Array) -> Array:
@@ -199,13 +211,19 @@ def _path_ns(c: PimsimCosts, at: Array, ends: tuple[Array, Array], flits: Array)
     """Time of messages from switch to switch, cut to whole nanoseconds, and their energy."""
     latency, energy, known = network_tables(c.hardware.network)
     if not c.hardware.quirks.missing_path_is_free and not known[ends].all():
-        row = int(at[np.argmin(known[ends])])
-        source, target = (int(end[np.argmin(known[ends])]) for end in ends)
-        raise ProgramError(f"{_name(c.program, row)}: no path from {_switch_name(source)} to {_switch_name(target)} in the network found")
+        back = ends[::-1]
+        lacks = ~known[ends] & ~known[back]
+        if lacks.any():
+            source, target = (int(end[np.argmax(lacks)]) for end in ends)
+            where = _name(c.program, int(at[np.argmax(lacks)]))
+            raise ProgramError(f"{where}: no path from {_switch_name(source)} to {_switch_name(target)} in the network found")
+        # A file that names one direction only means both.
+        is_named = known[ends]
+        ends = np.where(is_named, ends[0], back[0]), np.where(is_named, ends[1], back[1])
     c.costs.add_energy("network", at, flits * energy[ends])
     one = latency[ends]
     if c.hardware.quirks.flits_pay_full_path:
-        return np.trunc(flits * one)
+        return np.trunc(flits * one).astype(np.int64)
     return np.trunc(one) + np.maximum(flits - 1, 0) * c.hardware.period_ns
 
 
@@ -239,7 +257,7 @@ def _alone(c: PimsimCosts, at: Array, resource: Array, parts: tuple[Array, ...],
     clock = _Clock(c)
     _lead(c, at)
     if c.hardware.rob_size == 1:
-        total = clock.seen(sum(parts, np.zeros(at.size)), parts[-1]) + lag * clock.ticks
+        total = clock.seen(functools.reduce(operator.add, parts), parts[-1]) + lag * clock.ticks
         c.costs.add_phase(at, resource, total, total)
         return
     port = c.resources.memory[c.resources.columns.core[at]]
@@ -261,7 +279,7 @@ def _vector(operation: Operation) -> Formula:
         if machine.vector_energy_pj:
             c.costs.add_energy("vector unit", at, beats * machine.vector_energy_pj)
         parts = (
-            _local_read_ns(c, at, read, operation.sources), beats * machine.vector_ns, _local_write_ns(c, at, written),
+            _local_read_ns(c, at, read, operation.sources), beats * _plain(machine.vector_ns), _local_write_ns(c, at, written),
         )  # fmt: skip
         _alone(c, at, c.resources.vector[c.resources.columns.core[at]], parts)
 
@@ -279,7 +297,7 @@ def _mvmul(c: PimsimCosts, at: Array) -> None:
     c.costs.add_energy("crossbars", at, crossbars * energy)
     times = 8 if quirks.reads_input_eightfold else 1
     parts = (
-        _local_read_ns(c, at, times * matrix.rows * wide_in), cycles * matrix.period_ns, _local_write_ns(c, at, results * wide_out),
+        _local_read_ns(c, at, times * matrix.rows * wide_in), cycles * _plain(matrix.period_ns), _local_write_ns(c, at, results * wide_out),
     )  # fmt: skip
     _alone(c, at, c.resources.group[group], parts, lag=1)
 

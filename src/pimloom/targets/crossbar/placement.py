@@ -321,8 +321,19 @@ class Placer:
         if self._policy is Policy.BALANCED:
             return self._place_bundles()
         stages = [s for s in self._flow.stages if s.kind is Kind.MATRIX]
+        if self._policy is Policy.LEAST_LOADED:
+            # What takes longest goes first, so that loads come out even; what is widest, if nothing else fits.
+            by_work = sorted(stages, key=lambda s: -self._work_of(s, max(max(shard.sizes) for shard in self._shards(s))))
+            if self._place_in_order(by_work):
+                return True
+            self.result.groups.clear()
+            self._placed.clear()
+            self._pool = CorePool(self._hardware, self._policy, self._most_per_core())
         if self._policy not in (Policy.NEXT, Policy.SPREAD):
             stages.sort(key=lambda s: -max(self._shards(s)[0].sizes))
+        return self._place_in_order(stages)
+
+    def _place_in_order(self, stages: Sequence[Stage]) -> bool:
         for stage in stages:
             key = self._flow.graph.nodes[stage.node].inputs[1]
             if key not in self._placed:
@@ -425,13 +436,18 @@ class Placer:
             for _ in range(self._copies[stage.index]):
                 copy: list[tuple[int, tuple[int, ...]]] = []
                 for piece, size in zip(shard.pieces, shard.sizes, strict=True):
-                    core = self._pool.take(size, self._work[stage.index] * len(piece), [core for core, _ in copy])
+                    core = self._pool.take(size, self._work_of(stage, size), [core for core, _ in copy])
                     if core is None:
                         return None
                     copy.append((core, self._make_groups(unfolded, key, shard, piece, core)))
                 copies.append(copy)
             homes.append(sorted(copies, key=lambda c: c[0][0]))
         return shards, homes
+
+    def _work_of(self, stage: Stage, crossbars: int) -> float:
+        """Cycles per sample of a piece of a copy that takes so many crossbars."""
+        # Of stages that share a weight, the first has the work of all.
+        return self._work.get(stage.index, 0.0) * crossbars / self._unfolded[stage.index].crossbars
 
     def _make_groups(self, unfolded: Unfolded, key: str, shard: Shard, piece: tuple[tuple[int, int], ...], core: int) -> tuple[int, ...]:
         made: list[int] = []

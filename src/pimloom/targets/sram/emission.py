@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, final
 
 import numpy as np
@@ -95,7 +96,7 @@ def _by_stream(processor: Array, keys: Array, processors: int) -> Array:
     small = processor.astype(np.uint16 if processors <= 1 << 16 else np.int64)  # 16 bits are sorted by digits, several times faster
     order = np.argsort(small, kind="stable")
     ends = np.searchsorted(processor[order], np.arange(processors + 1))
-    for first, last in zip(ends[:-1], ends[1:], strict=True):
+    for first, last in itertools.pairwise(ends.tolist()):
         line = order[first:last]
         if (np.diff(keys[line]) < 0).any():
             order[first:last] = line[np.argsort(keys[line], kind="stable")]
