@@ -48,13 +48,20 @@ _CODES = "local: codes"
 
 _PIMSIM_OPERANDS = {
     "dst": "value of rd", "src1": "value of rs1, and the offset in the upper half", "src2": "value of rs2, value waited for or filled in",
-    "length": "elements or bytes", "arg": "array group, other core or event register",
+    "length": "elements or bytes",
     "dst_step": "low word of a global address, or size of lmv",
     "src1_step": "place in the core's list, scalar instructions counted", "src2_step": "widths and selections, packed",
 }  # fmt: skip
 
 _PIMSIM = tuple(
-    Instruction(f"pimsim.{name}", {"send": SEND, "recv": RECEIVE}.get(name, COMPUTE), unit, _PIMSIM_OPERANDS, meaning, is_timed_only=True)
+    Instruction(
+        f"pimsim.{name}",
+        {"send": SEND, "recv": RECEIVE}.get(name, COMPUTE),
+        unit,
+        _PIMSIM_OPERANDS | ({"arg": "array group"} if name == "mvmul" else {}),
+        meaning,
+        is_timed_only=True,
+    )
     for name, unit, meaning in (
         ("mvmul", "crossbars", "an array group times a vector"),
         ("vvadd", "vector unit", "adds two vectors"),
@@ -81,7 +88,10 @@ _PIMSIM = tuple(
         ("sync", "network", "adds one to an event register of another core"),
     )
 )
-"""The instructions of pimsim-nn (`program.pimsim`), as that simulator times them; scalar ones are `src1_step`."""
+"""The instructions of pimsim-nn (`program.pimsim`), as that simulator times them; scalar ones are counted in `src1_step`.
+
+What `arg` is besides an array group: the other core of send, recv and sync, the event register of wait.
+"""
 
 INSTRUCTIONS: tuple[Instruction, ...] = (
     Instruction("mvm", COMPUTE, "crossbars", {

@@ -64,6 +64,7 @@ _FEW: Final[Mapping[Mode, tuple[Trial, ...]]] = {
 
 GOOD: Final = 1.28  # times the compute bound: nearer than that, a throughput program of many rows is taken as it is
 MANY_ROWS: Final = 20_000
+COMPARED_SAMPLES: Final = 4  # of programs of many rows: enough for a period to show
 FAR: Final = 2.2  # times the compute bound: memories are what a program waits for, fewer copies leave them room
 _ROOMY: Final = (Trial(0.5, BALANCED), Trial(0.35, BALANCED))
 # Where cores do one thing at a time, every message stops two of them: few copies are often faster than many.
@@ -235,7 +236,8 @@ class _Search:
     def _cost(self, program: Program) -> float:
         if self.request.cost is None:
             return 0.0
-        latency, period = self.request.cost(program)
+        is_long = program.n_rows > MANY_ROWS and program.samples > COMPARED_SAMPLES
+        latency, period = self.request.cost(replace(program, samples=COMPARED_SAMPLES) if is_long else program)
         return period if self.request.mode is Mode.THROUGHPUT else float(latency)
 
     def first_feasible(self) -> None:

@@ -96,7 +96,7 @@ class Compute:
         )  # fmt: skip
         share = -(-width // max(len(copies), 1))
         mvms: list[int] = []
-        unfolded = self.scope.unfolded[stage.index]
+        unfolded, lines = self.scope.unfolded[stage.index], self._lines(ring, stage, task.row)
         for c in range(-(-width // share)):
             low, high = task.x_start + c * share, min(task.x_start + (c + 1) * share, task.x_stop)
             # A task of fewer vectors than copies leaves some out: the next task begins with those.
@@ -104,7 +104,7 @@ class Compute:
                 group = self.scope.placement.groups[g]
                 block = unfolded.blocks[group.block]
                 shift, band = block.in_start - ring.c_start, block.bands[group.band]
-                base, pattern = self._gather(ring, stage, shift, block.in_channels, band, task.row, low)
+                base, pattern = self._gather(ring, stage, shift, block.in_channels, band, lines, low)
                 offset = block.out_start + group.column_start - cluster.c_start
                 mvms.append(self.emitted.add(
                     core, task.start, OPCODES["mvm"], stage.node, [head],
@@ -115,17 +115,24 @@ class Compute:
         self.read_by[number, index, core] = mvms
         return head, mvms
 
-    def _gather(self, ring: Ring, stage: Stage, shift: int, channels: int, band: Band, row: int, x: int) -> tuple[int, int]:
-        """Address and gather pattern of a band's input for the window at (row, x).
+    @staticmethod
+    def _lines(ring: Ring, stage: Stage, row: int) -> tuple[int, ...]:
+        """Where in the ring the input rows of a row of windows begin, MASKED where they lie outside the image."""
+        window = stage.window
+        (y0, image), image_rows = origin_row(stage, ring.n_rows, row), ring.n_rows // stage.inputs[0].shape.images
+        return tuple(
+            ring.line_offset(image * image_rows + y) if 0 <= y < image_rows else MASKED
+            for y in range(y0, y0 + window.reach(0), window.dilation[0])
+        )
+
+    def _gather(
+        self, ring: Ring, stage: Stage, shift: int, channels: int, band: Band, lines: tuple[int, ...], x: int
+    ) -> tuple[int, int]:  # fmt: skip
+        """Address and gather pattern of a band's input for the window at column x of the row that `lines` belong to.
 
         Columns are in the address, so that windows of a row, and rows in the same slots, share a pattern.
         """
         window = stage.window
-        (y0, image), image_rows = origin_row(stage, ring.n_rows, row), ring.n_rows // stage.inputs[0].shape.images
-        lines = tuple(
-            ring.line_offset(image * image_rows + y) if 0 <= y < image_rows else MASKED
-            for y in range(y0, y0 + window.reach(0), window.dilation[0])
-        )
         address = ring.address + ring.column_offset(x * window.stride[1] - window.padding[1]) + shift * ring.item_bytes
         key = (stage.index, channels, band, ring.vector_bytes, lines)
         if key not in self._pattern_of:
