@@ -32,7 +32,7 @@ def hardware_list_command() -> None:
     from pimloom.units import format_count
 
     def drawing(console: Console) -> None:
-        table = new_table("name", "cores>", "arrays>", "weights>", "clock>", "description")
+        table = new_table("name", "processors>", "arrays>", "weights>", "clock>", "description")
         for name in preset_names():
             machine = load_hardware(name)
             weights = format_count(machine.weights_capacity(machine.precision.weight_bits))

@@ -55,8 +55,7 @@ class Memory:
         Returns:
             The cores whose memory is too small, with the bytes they need.
         """
-        for (number, operand, _), ring in self.ring_of.items():
-            self._note_reader(ring, number, operand)
+        self._note_readers()
         self._arrivals()
         self._choose_period()
         self._reserve_local()
@@ -92,6 +91,21 @@ class Memory:
         ring = Ring(core, value, fill_code, item, x_start, x_stop, c_start, c_stop, rows)
         self.rings.append(ring)
         return ring
+
+    def _note_readers(self) -> None:
+        """Tells all rings who reads them; those that the same clusters read, on the cores of a copy, share what they are told."""
+        places: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for (number, operand, _), ring in self.ring_of.items():
+            places[id(ring)].append((number, operand))
+        known: dict[tuple[tuple[int, int], ...], Ring] = {}
+        for ring in self.rings:
+            key = tuple(places[id(ring)])
+            if key in known:
+                ring.share_notes(known[key])
+                continue
+            known[key] = ring
+            for number, operand in key:
+                self._note_reader(ring, number, operand)
 
     def _note_reader(self, ring: Ring, number: int, operand: int) -> None:
         """Tells a ring what a cluster reads of it, and when."""

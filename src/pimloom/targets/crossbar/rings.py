@@ -101,6 +101,10 @@ class Ring:
         """Turns a windowed ring to the slot of its cluster's task `index`."""
         self.origin = (first_row, x_start, index % self.depth * self.window_bytes)
 
+    def share_notes(self, other: Ring) -> None:
+        """Takes over what another ring of the same rows knows of its readers."""
+        self.first_use, self.last_use, self.readers, self.span = other.first_use, other.last_use, other.readers, other.span
+
     def note_reader(self, first: int, last: int, cluster: int, task: int, start: float, end: float) -> None:
         """Registers that a task reads rows first..last between two places of the order."""
         self.span = max(self.span, last - first + 1)
