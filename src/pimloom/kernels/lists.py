@@ -1,8 +1,9 @@
 """List scheduling of rows on processors that do one thing at a time and meet for their messages.
 
-Each processor takes, whenever it is free, the message that waits longest, else the ready row of least priority value. A
-processor that has chosen a message stays with it until the other end is free. Two processors never wait for each other in a circle:
-each has chosen the oldest of its messages, so along a circle messages would have to get older and older.
+Each processor takes, whenever it is free, a message whose other end waits with it already (of several, any), else the message
+that waits longest, else the ready row of least priority value. A processor that has chosen a message stays with it until the
+other end is free. Processors never wait for each other in a circle: who would close one finds an end that waits with it, and
+takes that message.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ bytes of a local memory their order (`local_hazards`).
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import replace
 from typing import Final
 
@@ -47,7 +48,8 @@ def relist(program: Program, duration: Array | None = None) -> Program | None:
         duration: int64[n], cycles of each row, if not those on an idle machine.
 
     Returns:
-        The program with its rows in another order; None if no periodic order follows from the schedule.
+        The program with its rows in another order; None if there is none: rows wait in a circle, memory asks for a later sample,
+        or the times of one sample do not settle into a period.
     """
     samples = STEADY_SAMPLES if program.samples > 1 else 1
     cycles = np.maximum(idle_cycles(program) if duration is None else duration, 1)
@@ -81,14 +83,15 @@ def idle_cycles(program: Program) -> Array:
 def split_rows(program: Program, most_rows: int = MOST_ROWS) -> Program:
     """Cuts rows of many repetitions in pieces, as short as `most_rows` allows.
 
-    The first piece of a row keeps its dependencies, and what depended on the row depends on the last.
+    The first piece of a row keeps its dependencies, and what depended on the row depends on the last. Between the pieces there is
+    the order of their processor only, so what is cut must neither depend on rows of other processors nor be waited for by them:
+    these are instructions on local memory.
     """
     rows = program.rows
     can_split = np.isin(rows["opcode"], [OPCODES[name] for name in _SPLIT])
     counts = np.where(can_split, rows["count"], 1).astype(np.int64)
-    most = 1
-    while most < counts.max(initial=1) and int((-(-counts // most)).sum()) > most_rows:
-        most += 1
+    lengths = range(1, int(counts.max(initial=1)))
+    most = 1 + bisect.bisect_left(lengths, True, key=lambda length: int((-(-counts // length)).sum()) <= most_rows)
     pieces = -(-counts // most)
     last = np.cumsum(pieces) - 1
     first = last - pieces + 1

@@ -218,7 +218,10 @@ class _Search:
                 self.tried.append({"what": name, "fits": True, "why": f"one core is busy for {busiest:.0f} cycles"})
                 return None
             relisted = relist(split_rows(program))
-            program, name = (program, name) if relisted is None else (relisted, f"{name}, relisted")
+            if relisted is not None:
+                self._keep(relisted, mapped, f"{name}, relisted")
+                if program.n_rows > MANY_ROWS:
+                    return None  # among many rows waits are many, too, and the old order has never won
         self._keep(program, mapped, name)
         return None
 
