@@ -415,7 +415,7 @@ WRONG_OPTIONS: list[tuple[tuple[str, ...], str]] = [
     ((*RUN, "--set", "core..crossbars=3"), "core..crossbars"),
     ((*RUN, "--set", "inherits=puma"), "inherits"),
     ((*RUN, "--set", "chips=[1"), "chips"),
-    ((*RUN, "--set", "kind=sram"), "sram"),
+    ((*RUN, "--set", "kind=hetero"), "hetero"),
     ((*RUN, "--set", "core.crossbars=" + "9" * 5000), "core.crossbars"),
     ((*RUN, "--set", "a" + ".a" * 3000 + "=1"), "a"),
     ((*RUN, "--set"), "--set"),

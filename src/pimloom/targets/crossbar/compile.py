@@ -67,11 +67,14 @@ MANY_ROWS: Final = 20_000
 COMPARED_SAMPLES: Final = 4  # of programs of many rows: enough for a period to show
 FAR: Final = 2.2  # times the compute bound: memories are what a program waits for, fewer copies leave them room
 _ROOMY: Final = (Trial(0.5, BALANCED), Trial(0.35, BALANCED))
-# Where cores do one thing at a time, every message stops two of them: few copies are often faster than many.
+# Where cores do one thing at a time, every message stops two of them: few copies are often faster than many, unless there
+# is hardly room for more than one of each layer.
 _SERIAL: Final[Mapping[Mode, tuple[Trial, ...]]] = {
     Mode.LATENCY: tuple(Trial(fill, NEIGHBOURS) for fill in (0.88, 0.3, 0.2, 0.12)),
     Mode.THROUGHPUT: tuple(Trial(fill, NEIGHBOURS) for fill in (0.2, 0.25, 0.3, 0.15, 0.1)),
 }
+
+_FULL: Final = (Trial(0.88, NEIGHBOURS), Trial(0.5, NEIGHBOURS))
 
 
 def trials(mode: Mode, effort: int, *, is_serial: bool) -> tuple[Trial, ...]:
@@ -159,11 +162,12 @@ def compile_network(graph: Graph, hardware: CrossbarHardware, request: Request) 
     """
     search = _Search(Mapper(graph, hardware, request.mode), request)
     effort = request.effort if request.cost is not None else 0
-    is_quick = effort == 1 and request.mode is Mode.THROUGHPUT and not search.mapper.is_serial
-    for trial in trials(request.mode, effort, is_serial=search.mapper.is_serial):
-        if not (is_quick and search.is_good):
+    is_serial = search.mapper.is_serial
+    is_quick = effort == 1 and request.mode is Mode.THROUGHPUT
+    for trial in trials(request.mode, effort, is_serial=is_serial):
+        if not (is_quick and not is_serial and search.is_good):
             search.add(trial)
-    for trial in _ROOMY:
+    for trial in _FULL if is_serial else _ROOMY:
         if is_quick and search.best_cost > FAR * search.mapper.bottleneck_cycles:
             search.add(trial)
     # Effort 0 is in all others: more effort is never worse.
