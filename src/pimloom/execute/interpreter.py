@@ -21,7 +21,7 @@ from pimloom.execute.analog import Analog, AnalogArrays, Load
 from pimloom.ir.evaluate import evaluate_node
 from pimloom.ir.graph import Node
 from pimloom.ir.integer import decode, encode
-from pimloom.ir.quantised import make_step, norm_parameter
+from pimloom.ir.quantised import norm_parameter, step_of
 from pimloom.ir.steps import LinearStep, LookupStep, MeanStep, NormStep, ProductStep, SoftmaxStep, SumStep
 from pimloom.program import INSTRUCTIONS, MASKED, OPCODES, Program
 from pimloom.program.rows import Array
@@ -247,12 +247,7 @@ class Interpreter:
 
     def _step(self, index: int) -> Any:
         if index not in self._steps:
-            node = self.graph.nodes[index]
-            constants = {
-                i: self.graph.constants[v].array()
-                for i, v in enumerate(node.inputs) if v in self.graph.constants and self.graph.types[v].size == 1
-            }  # fmt: skip
-            self._steps[index] = make_step(node, self.graph.input_types(node), self.graph.output_types(node), constants)
+            self._steps[index] = step_of(self.graph, self.graph.nodes[index])
         return self._steps[index]
 
     def _in_type(self, index: int, operand: int = 0) -> Any:

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from pimloom.errors import ModelError
-from pimloom.ir.graph import Node
+from pimloom.ir.graph import Graph, Node
 from pimloom.ir.integer import Rescaler, decode, encode, make_rescaler
 from pimloom.ir.ops import (
     Attributes,
@@ -204,6 +204,12 @@ def code_bounds(node: Node) -> Bounds:
     """The bounds that a fused activation puts on the output codes."""
     low, high = node.attributes.get("code_low"), node.attributes.get("code_high")
     return (low if isinstance(low, int) else None, high if isinstance(high, int) else None)
+
+
+def step_of(graph: Graph, node: Node) -> Step | None:
+    """The step of a node of a quantised graph (see `make_step`), with the single constants among its operands built in."""
+    constants = {i: graph.constants[v].array() for i, v in enumerate(node.inputs) if v in graph.constants and graph.types[v].size == 1}
+    return make_step(node, graph.input_types(node), graph.output_types(node), constants)
 
 
 def make_step(

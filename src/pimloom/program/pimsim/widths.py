@@ -14,7 +14,7 @@ import numpy as np
 from pimloom.errors import ProgramError
 from pimloom.ir.graph import Node
 from pimloom.ir.integer import Rescaler
-from pimloom.ir.quantised import make_step
+from pimloom.ir.quantised import step_of
 from pimloom.ir.steps import LinearStep, MeanStep, MoveStep
 from pimloom.program.program import Program
 from pimloom.program.widths import sum_bytes
@@ -89,12 +89,7 @@ class NodeWidths:
     def step(self, index: int) -> Any:
         """The integer meaning of a node; None where it has none that works on pieces."""
         if index not in self._steps:
-            node = self.graph.nodes[index]
-            constants = {
-                i: self.graph.constants[v].array()
-                for i, v in enumerate(node.inputs) if v in self.graph.constants and self.graph.types[v].size == 1
-            }  # fmt: skip
-            self._steps[index] = make_step(node, self.graph.input_types(node), self.graph.output_types(node), constants)
+            self._steps[index] = step_of(self.graph, self.graph.nodes[index])
         return self._steps[index]
 
     def moves(self, index: int) -> bool:
