@@ -7,6 +7,7 @@ the ring reaches. A processor has one entry at most; entries in the heap that ar
 from __future__ import annotations
 
 from pimloom.kernels._jit import jit
+from pimloom.kernels.heaps import put, replace_first, take
 
 NEVER = 1 << 60
 RING = 2048
@@ -28,21 +29,10 @@ def push(events, n_events, capacity, p, time, key):
     Returns:
         False if the heap is full.
     """
-    i = n_events[p]
-    if i >= capacity:
+    n = n_events[p]
+    if n >= capacity:
         return False
-    n_events[p] = i + 1
-    low = 2 * p * capacity
-    while i > 0:
-        up = (i - 1) >> 1
-        at = low + 2 * up
-        if events[at] < time or (events[at] == time and events[at + 1] <= key):
-            break
-        events[low + 2 * i] = events[at]
-        events[low + 2 * i + 1] = events[at + 1]
-        i = up
-    events[low + 2 * i] = time
-    events[low + 2 * i + 1] = key
+    n_events[p] = put(events, p * capacity, n, time, key)
     return True
 
 
@@ -61,24 +51,7 @@ def replace(events, n_events, capacity, p, time, key):
     Returns:
         Nothing.
     """
-    n = n_events[p]
-    low = 2 * p * capacity
-    i = 0
-    while True:
-        child = 2 * i + 1
-        if child >= n:
-            break
-        at = low + 2 * child
-        if child + 1 < n and (events[at + 2] < events[at] or (events[at + 2] == events[at] and events[at + 3] < events[at + 1])):
-            child += 1
-            at += 2
-        if time < events[at] or (time == events[at] and key <= events[at + 1]):
-            break
-        events[low + 2 * i] = events[at]
-        events[low + 2 * i + 1] = events[at + 1]
-        i = child
-    events[low + 2 * i] = time
-    events[low + 2 * i + 1] = key
+    replace_first(events, p * capacity, n_events[p], time, key)
 
 
 @jit
@@ -94,10 +67,7 @@ def drop(events, n_events, capacity, p):
     Returns:
         Nothing.
     """
-    n = n_events[p] - 1
-    n_events[p] = n
-    at = 2 * (p * capacity + n)
-    replace(events, n_events, capacity, p, events[at], events[at + 1])
+    n_events[p] = take(events, p * capacity, n_events[p])
 
 
 @jit

@@ -54,9 +54,9 @@ WAIT_WINDOW = 3
 N_WAITS = 4
 
 # What is known of a row, one line of a table per row, and in it of each phase.
-_STAGE, _KIND, _DETACHED, _PARTNER, _REPS, _LEAD, _POSTS, _PHASES, _FIRST = range(9)
+_STAGE, _KIND, _DETACHED, _PARTNER, _REPS, _LEAD, _POSTS, _PHASES, FIRST = range(9)
 _RES, _HOLD, _PASS, _CODE = range(4)
-_LINE = _FIRST + 4 * MAX_PHASES
+LINE = FIRST + 4 * MAX_PHASES
 
 _COMPLETE = 0
 _LOCAL = 1
@@ -122,7 +122,7 @@ def _acquire(
 @jit
 def _key(rows, row, phase, mark):
     """The key of an event that asks for a phase, or announces an end of a message."""
-    event = _LOCAL if phase == _POST else _LOCAL + 2 * (rows[row * _LINE + _FIRST + phase * 4 + _CODE] & 1)
+    event = _LOCAL if phase == _POST else _LOCAL + 2 * (rows[row * LINE + FIRST + phase * 4 + _CODE] & 1)
     return (event << _CLASS_BITS) | mark | (phase << _PHASE_BITS)
 
 
@@ -273,7 +273,7 @@ def run(
                 if phase == _POST:
                     drop(events, n_events, capacity, p)
                     # Send and receive meet.
-                    other_row = rows[row * _LINE + _PARTNER]
+                    other_row = rows[row * LINE + _PARTNER]
                     other_p = processor[other_row]
                     other = where[other_row * kept + flying[s + _COLUMN]]
                     flying[s + _POSTED] = 1
@@ -282,13 +282,13 @@ def run(
                         open_waits[p] += 1
                         continue
                     meet = max(time, flying[other * SLOT + _SINCE])  # the other end may have run ahead
-                    send, send_p = (p * slots + slot, p) if rows[row * _LINE + _KIND] == SEND else (other, other_p)
+                    send, send_p = (p * slots + slot, p) if rows[row * LINE + _KIND] == SEND else (other, other_p)
                     send_row = flying[send * SLOT + _ROW]
                     waits[send_row * N_WAITS + WAIT_MESSAGE] += meet - flying[send * SLOT + _SINCE]
                     if send_p != p:
                         open_waits[send_p] -= 1
                         open_waits[p] += 1  # the receive waits for the data
-                    key = _key(rows, send_row, rows[send_row * _LINE + _POSTS], flying[send * SLOT + _MARK])
+                    key = _key(rows, send_row, rows[send_row * LINE + _POSTS], flying[send * SLOT + _MARK])
                     if not push(events, n_events, capacity, send_p, meet + handshake, key):
                         failed, failed_p = QUEUE_OVERFLOW, send_p
                     if send_p != p and in_todo[send_p] == 0:
@@ -296,22 +296,22 @@ def run(
                         in_todo[send_p] = 1
                         todo_n += 1
                     continue
-                x = row * _LINE + _FIRST + phase * 4
+                x = row * LINE + FIRST + phase * 4
                 passing = rows[x + _PASS]
                 begin = _acquire(rows[x + _RES], rows[x + _HOLD], rows[x + _CODE], time, free, last, n_commands, hop, wormhole,
                                  route_ptr, route_link, gap_ptr, gap_before, gap_after, gap_cycles)  # fmt: skip
                 flying[s + _WAITED] += begin - time
                 if begin > MAX_TIME:
                     failed, failed_p = TIME_OVERFLOW, p
-                n = rows[row * _LINE + _PHASES]
+                n = rows[row * LINE + _PHASES]
                 mark = flying[s + _MARK]
                 to_begin = flying[s + _BEGIN]
-                if phase == 0 and to_begin == rows[row * _LINE + _REPS] - 1:
+                if phase == 0 and to_begin == rows[row * LINE + _REPS] - 1:
                     flying[s + _STARTED] = begin
                 # The first of what follows takes the place of this event in the heap.
                 stored = True
                 if phase + 1 < n:
-                    next_phase = _POST if phase + 1 == rows[row * _LINE + _POSTS] else phase + 1
+                    next_phase = _POST if phase + 1 == rows[row * LINE + _POSTS] else phase + 1
                     replace(events, n_events, capacity, p, begin + passing, _key(rows, row, next_phase, mark))
                 else:
                     flying[s + _END] -= 1
@@ -341,7 +341,7 @@ def run(
                 n_done += 1
                 s_free[p * slots + s_n_free[p]] = slot
                 s_n_free[p] += 1
-                if rows[row * _LINE + _DETACHED]:
+                if rows[row * LINE + _DETACHED]:
                     in_queue[p] -= 1
                 else:
                     retired_at[p * window + flying[s + _PLACE] % window] = time
@@ -350,17 +350,17 @@ def run(
                         retired[p] += 1
                 if state[p] == _NO_ROOM:
                     waiting = pc[p]
-                    if (in_queue[p] < queue) if rows[waiting * _LINE + _DETACHED] else (issued[p] - retired[p] < window):
+                    if (in_queue[p] < queue) if rows[waiting * LINE + _DETACHED] else (issued[p] - retired[p] < window):
                         state[p] = _ISSUING
                         waits[waiting * N_WAITS + WAIT_WINDOW] += time - state_since[p]
                         issue_at[p] = time
-                if rows[row * _LINE + _KIND] == SEND:
-                    other_row = rows[row * _LINE + _PARTNER]
+                if rows[row * LINE + _KIND] == SEND:
+                    other_row = rows[row * LINE + _PARTNER]
                     other_p = processor[other_row]
                     other = where[other_row * kept + column]
                     open_waits[other_p] -= 1
                     waits[other_row * N_WAITS + WAIT_MESSAGE] += time - flying[other * SLOT + _SINCE]
-                    key = _key(rows, other_row, rows[other_row * _LINE + _POSTS], flying[other * SLOT + _MARK])
+                    key = _key(rows, other_row, rows[other_row * LINE + _POSTS], flying[other * SLOT + _MARK])
                     if not push(events, n_events, capacity, other_p, time, key):
                         failed, failed_p = QUEUE_OVERFLOW, other_p
                     if in_todo[other_p] == 0:
@@ -388,7 +388,7 @@ def run(
                         ready = flying[o + _READY]
                         flying[o + _DEPENDED] = ready - flying[o + _SINCE]
                         flying[o + _SINCE] = ready
-                        first = 0 if rows[target * _LINE + _KIND] == COMPUTE or rows[target * _LINE + _POSTS] > 0 else _POST
+                        first = 0 if rows[target * LINE + _KIND] == COMPUTE or rows[target * LINE + _POSTS] > 0 else _POST
                         if not push(events, n_events, capacity, owner, ready, _key(rows, target, first, flying[o + _MARK])):
                             failed, failed_p = QUEUE_OVERFLOW, owner
                         if held_slot[owner] == other:
@@ -411,7 +411,7 @@ def run(
                         if row == end:
                             iteration[p] = iterations
                         continue
-                    sample = iteration[p] - rows[row * _LINE + _STAGE]
+                    sample = iteration[p] - rows[row * LINE + _STAGE]
                     if 0 <= sample < samples:
                         break
                     row += 1
@@ -420,14 +420,14 @@ def run(
                 if iteration[p] >= iterations or time >= until:
                     state[p] = _FINISHED
                     continue
-                detached = rows[row * _LINE + _DETACHED]
+                detached = rows[row * LINE + _DETACHED]
                 if (in_queue[p] >= queue) if detached else (issued[p] - retired[p] >= window):
                     state[p] = _NO_ROOM
                     state_since[p] = time
                     continue
-                if rows[row * _LINE + _LEAD] > 0 and led[p] == 0:
+                if rows[row * LINE + _LEAD] > 0 and led[p] == 0:
                     led[p] = 1
-                    issue_at[p] = time + rows[row * _LINE + _LEAD]
+                    issue_at[p] = time + rows[row * LINE + _LEAD]
                     continue
                 led[p] = 0
                 s_n_free[p] -= 1
@@ -438,8 +438,8 @@ def run(
                 flying[s + _SAMPLE] = sample
                 flying[s + _COLUMN] = column
                 flying[s + _MARK] = (age[p] << _AGE_BITS) | slot
-                flying[s + _BEGIN] = rows[row * _LINE + _REPS] - 1
-                flying[s + _END] = rows[row * _LINE + _REPS]
+                flying[s + _BEGIN] = rows[row * LINE + _REPS] - 1
+                flying[s + _END] = rows[row * LINE + _REPS]
                 flying[s + _POSTED] = 0
                 flying[s + _SINCE] = time
                 age[p] += 1
@@ -472,7 +472,7 @@ def run(
                 if missing == 0:
                     flying[s + _DEPENDED] = ready - time
                     flying[s + _SINCE] = ready
-                    first = 0 if rows[row * _LINE + _KIND] == COMPUTE or rows[row * _LINE + _POSTS] > 0 else _POST
+                    first = 0 if rows[row * LINE + _KIND] == COMPUTE or rows[row * LINE + _POSTS] > 0 else _POST
                     if not push(events, n_events, capacity, p, ready, _key(rows, row, first, flying[s + _MARK])):
                         failed, failed_p = QUEUE_OVERFLOW, p
                 if in_order and missing > 0:

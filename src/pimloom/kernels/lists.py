@@ -9,50 +9,10 @@ takes that message.
 from __future__ import annotations
 
 from pimloom.kernels._jit import jit
+from pimloom.kernels.heaps import put, take
 
 COMPUTE = 0
 SEND = 1
-
-
-@jit
-def _put(heap, base, n, key, value):
-    """Puts (key, value) into the heap of n entries that begins at entry `base`; returns n + 1."""
-    i = n
-    while i > 0:
-        up = (i - 1) >> 1
-        at = 2 * (base + up)
-        if heap[at] < key or (heap[at] == key and heap[at + 1] <= value):
-            break
-        heap[2 * (base + i)] = heap[at]
-        heap[2 * (base + i) + 1] = heap[at + 1]
-        i = up
-    heap[2 * (base + i)] = key
-    heap[2 * (base + i) + 1] = value
-    return n + 1
-
-
-@jit
-def _take(heap, base, n):
-    """Drops the least entry of the heap of n entries that begins at entry `base`; returns n - 1."""
-    n -= 1
-    key, value = heap[2 * (base + n)], heap[2 * (base + n) + 1]
-    i = 0
-    while True:
-        child = 2 * i + 1
-        if child >= n:
-            break
-        at = 2 * (base + child)
-        if child + 1 < n and (heap[at + 2] < heap[at] or (heap[at + 2] == heap[at] and heap[at + 3] < heap[at + 1])):
-            child += 1
-            at += 2
-        if key < heap[at] or (key == heap[at] and value <= heap[at + 1]):
-            break
-        heap[2 * (base + i)] = heap[at]
-        heap[2 * (base + i) + 1] = heap[at + 1]
-        i = child
-    heap[2 * (base + i)] = key
-    heap[2 * (base + i) + 1] = value
-    return n
 
 
 @jit
@@ -100,7 +60,7 @@ def schedule(
             r = i // samples
             if kind[r] == COMPUTE:
                 p = processor[r]
-                n_work[p] = _put(work, work_base[p], n_work[p], priority[r] + (i - r * samples) * period, i)
+                n_work[p] = put(work, work_base[p], n_work[p], priority[r] + (i - r * samples) * period, i)
             else:
                 ends_ready[i] = 1
                 other = partner[r] * samples + i - r * samples
@@ -108,12 +68,12 @@ def schedule(
                     send = i if kind[r] == SEND else other
                     for end in (i, other):
                         p = processor[end // samples]
-                        n_messages[p] = _put(messages, messages_base[p], n_messages[p], 0, send)
+                        n_messages[p] = put(messages, messages_base[p], n_messages[p], 0, send)
     for p in range(n_procs):
-        n_agenda = _put(agenda, 0, n_agenda, 0, total + p)
+        n_agenda = put(agenda, 0, n_agenda, 0, total + p)
     while n_agenda > 0:
         now, what = agenda[0], agenda[1]
-        n_agenda = _take(agenda, 0, n_agenda)
+        n_agenda = take(agenda, 0, n_agenda)
         if what < total:
             # The end of an instance: what waited for it may be ready.
             n_done += 1
@@ -130,9 +90,9 @@ def schedule(
                     continue
                 if kind[q] == COMPUTE:
                     p = processor[q]
-                    n_work[p] = _put(work, work_base[p], n_work[p], priority[q] + other_sample * period, j)
+                    n_work[p] = put(work, work_base[p], n_work[p], priority[q] + other_sample * period, j)
                     if is_free[p]:
-                        n_agenda = _put(agenda, 0, n_agenda, now, total + p)
+                        n_agenda = put(agenda, 0, n_agenda, now, total + p)
                     continue
                 ends_ready[j] = 1
                 other = partner[q] * samples + other_sample
@@ -140,9 +100,9 @@ def schedule(
                     send = j if kind[q] == SEND else other
                     for end in (j, other):
                         p = processor[end // samples]
-                        n_messages[p] = _put(messages, messages_base[p], n_messages[p], now, send)
+                        n_messages[p] = put(messages, messages_base[p], n_messages[p], now, send)
                         if is_free[p]:
-                            n_agenda = _put(agenda, 0, n_agenda, now, total + p)
+                            n_agenda = put(agenda, 0, n_agenda, now, total + p)
             continue
         p = what - total
         if p >= n_procs:
@@ -152,7 +112,7 @@ def schedule(
             continue
         base = messages_base[p]
         while n_messages[p] > 0 and has_started[messages[2 * base + 1]]:
-            n_messages[p] = _take(messages, base, n_messages[p])
+            n_messages[p] = take(messages, base, n_messages[p])
         send = -1
         for k in range(n_messages[p]):
             one = messages[2 * (base + k) + 1]
@@ -180,16 +140,16 @@ def schedule(
             received = sent + duration[q]
             is_free[a] = 0
             is_free[b] = 0
-            n_agenda = _put(agenda, 0, n_agenda, sent, send)
-            n_agenda = _put(agenda, 0, n_agenda, sent, total + n_procs + a)
-            n_agenda = _put(agenda, 0, n_agenda, received, receive)
-            n_agenda = _put(agenda, 0, n_agenda, received, total + n_procs + b)
+            n_agenda = put(agenda, 0, n_agenda, sent, send)
+            n_agenda = put(agenda, 0, n_agenda, sent, total + n_procs + a)
+            n_agenda = put(agenda, 0, n_agenda, received, receive)
+            n_agenda = put(agenda, 0, n_agenda, received, total + n_procs + b)
         elif n_work[p] > 0:
             i = work[2 * work_base[p] + 1]
-            n_work[p] = _take(work, work_base[p], n_work[p])
+            n_work[p] = take(work, work_base[p], n_work[p])
             start[i] = now
             end = now + duration[i // samples]
             is_free[p] = 0
-            n_agenda = _put(agenda, 0, n_agenda, end, i)
-            n_agenda = _put(agenda, 0, n_agenda, end, total + n_procs + p)
+            n_agenda = put(agenda, 0, n_agenda, end, i)
+            n_agenda = put(agenda, 0, n_agenda, end, total + n_procs + p)
     return n_done

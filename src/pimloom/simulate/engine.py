@@ -55,11 +55,11 @@ def _rounds_kept(timing: Timing) -> int:
 def _row_table(timing: Timing) -> np.ndarray:
     """int32[n * 24], as the kernel takes it."""
     t = timing
-    table = np.empty((t.n_rows, 24), np.int32)
+    table = np.empty((t.n_rows, kernel.LINE), np.int32)
     for i, column in enumerate((t.stage, t.kind, t.detached, t.partner, t.reps, t.lead, t.posts, t.n_phases)):
         table[:, i] = column
     code = (t.shared | (t.gap_device + 1) << 1).astype(np.int32)
-    phases = table[:, 8:].reshape(t.n_rows, 4, 4)
+    phases = table[:, kernel.FIRST :].reshape(t.n_rows, kernel.MAX_PHASES, 4)
     phases[:, :, 0], phases[:, :, 1], phases[:, :, 2] = t.phase_res, t.phase_hold, t.phase_pass
     phases[:, :, 3] = np.where(t.phase_res < 0, 1, code[np.maximum(t.phase_res, 0)])
     return table.ravel()
