@@ -264,7 +264,7 @@ def product_occupancies(machine: SramHardware, work: Work, plans: Mapping[str, P
         opcode, ticks = programs[title].rows["opcode"], costed.ticks_per_cycle
         found.append(occupancy(
             title, times.start[:, 0] / ticks, times.done[:, 0] / ticks, opcode == OPCODES["write_weights"], opcode == OPCODES["mvm"],
-            costed.costs.moved_bytes.get("off-chip link", np.zeros(opcode.size)), macros=plans[title].macros,
+            costed.costs.moved_bytes.get("off-chip link", np.zeros(opcode.size))[costed.forms.of_row], macros=plans[title].macros,
             bytes_per_cycle=machine.link.bytes_per_cycle, span_cycles=span,
         ))  # fmt: skip
     return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def random_timing(seed: int, n_steps: int = 40, *, repeats: bool = False) -> Tim
     gaps = [(b, a, int(rng.integers(1, 40))) for b in range(n_commands) for a in range(n_commands)]
     gap_device = np.full(n_res, -1)
     gap_device[device_res] = 0
-    return Timing(
+    timing = Timing(
         stream_ptr=np.cumsum([0] + [len(s) for s in streams]),
         samples=int(rng.integers(1, 4)),
         stage=np.array([r["stage"] for r in numbered]),
@@ -127,3 +128,15 @@ def random_timing(seed: int, n_steps: int = 40, *, repeats: bool = False) -> Tim
         is_wormhole=bool(rng.integers(2)),
         until_cycles=int(rng.integers(1, 4000)) if repeats else 0,
     )
+    return in_forms(timing, seed)
+
+
+def in_forms(timing: Timing, seed: int) -> Timing:
+    """The same with rows that are alike in one form, and forms in any order."""
+    n = timing.n_rows
+    columns = ("kind", "detached", "reps", "posts", "n_phases", "phase_res", "phase_hold", "phase_pass")
+    flat = np.concatenate([getattr(timing, name).reshape(n, -1).astype(np.int64) for name in columns], axis=1)
+    _, first, form = np.unique(flat, axis=0, return_index=True, return_inverse=True)
+    place = np.random.default_rng(seed + 1_000_000).permutation(first.size)
+    changed: dict[str, Any] = {name: getattr(timing, name)[first[np.argsort(place)]] for name in columns}
+    return replace(timing, form=place[form.ravel()], **changed)

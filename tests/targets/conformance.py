@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
+from oracles.row_costs import assert_forms_cost_the_same
 from targets.crossbar.networks import codes
 
 from pimloom.execute import Interpreter
@@ -52,6 +53,7 @@ def compiled(graph: Graph, hardware: Hardware, mode: Mode = Mode.LATENCY, sample
 def assert_conforms(graph: Graph, program: Program, seeds: tuple[int, ...] = (0, 1)) -> None:
     """The program is well formed, runs to its end, and gives the graph's numbers for one input after another."""
     verify_program(program)
+    assert_forms_cost_the_same(program)
     assert simulate(program).cycles > 0
     interpreter = Interpreter(program)
     for seed in seeds:

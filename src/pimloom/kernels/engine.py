@@ -53,8 +53,13 @@ WAIT_MESSAGE = 2
 WAIT_WINDOW = 3
 N_WAITS = 4
 
-# What is known of a row, one line of a table per row, and in it of each phase.
-_STAGE, _KIND, _DETACHED, _PARTNER, _REPS, _LEAD, _POSTS, _PHASES, FIRST = range(9)
+# What is known of a row, one line of a table per row.
+_FORM, _PARTNER, _STAGE, _LEAD = range(4)
+ROW = 4
+
+# What is known of a form, one line of a table per form, and in it of each phase.
+_KIND, _DETACHED, _REPS, _POSTS, _PHASES = range(5)
+FIRST = 8
 _RES, _HOLD, _PASS, _CODE = range(4)
 LINE = FIRST + 4 * MAX_PHASES
 
@@ -72,7 +77,7 @@ _FINISHED = 3
 
 # What is known of an instance in flight, one line of a table per slot.
 _ROW, _BEGIN, _END, _MARK, _WAITED, _COLUMN, _SINCE, _SAMPLE = range(8)
-_PLACE, _MISSING, _READY, _POSTED, _STARTED, _DEPENDED = range(8, 14)
+_PLACE, _MISSING, _READY, _POSTED, _STARTED, _DEPENDED, _LINE = range(8, 15)
 SLOT = 16  # length of a line
 
 # A key of an event: class, age of the instance, phase, slot.
@@ -120,15 +125,15 @@ def _acquire(
 
 
 @jit
-def _key(rows, row, phase, mark):
+def _key(forms, line, phase, mark):
     """The key of an event that asks for a phase, or announces an end of a message."""
-    event = _LOCAL if phase == _POST else _LOCAL + 2 * (rows[row * LINE + FIRST + phase * 4 + _CODE] & 1)
+    event = _LOCAL if phase == _POST else _LOCAL + 2 * (forms[line + FIRST + phase * 4 + _CODE] & 1)
     return (event << _CLASS_BITS) | mark | (phase << _PHASE_BITS)
 
 
 @jit
 def run(
-    stream_ptr, processor, samples, iterations, kept, until, rows,
+    stream_ptr, processor, samples, iterations, kept, until, rows, forms,
     dep_ptr, dep_row, dep_distance, next_ptr, next_row, next_distance,
     route_ptr, route_link, gap_ptr, gap_before, gap_after, gap_cycles,
     window, queue, issue_cycles, in_order, serial, handshake, hop, wormhole, capacity,
@@ -145,13 +150,14 @@ def run(
         iterations: int. Times each stream runs: samples + the largest stage.
         kept: int. Samples whose times are kept: sample s is in column s mod kept; `samples` where all are.
         until: int. Cycle from which nothing is issued; MAX_TIME to run all samples.
-        rows: int32[n * 24]. Of each row: stage (iterations that it lags behind), kind (COMPUTE, SEND or RECEIVE), detached (1 where
-            it leaves the window as soon as it is issued), partner (the row at the other end of a message, -1 for COMPUTE), reps
-            (repetitions, at least 1; 1 for the ends of messages), lead (cycles from the moment that it could be issued to its
-            issue), posts (phases of an end of a message before it announces itself, fewer than n_phases; 0 for COMPUTE), n_phases
-            (phases of one repetition, 1..MAX_PHASES); and of each of MAX_PHASES phases: resource (-1 - q for route q), hold (cycles
-            that the resource is taken, or the command of a device), pass (cycles from start to the next phase, at least 1), code (1
-            where processors contend for the resource, plus 2 * (d + 1) where it obeys the constraint table d).
+        rows: int32[n * 4]. Of each row: form, partner (the row at the other end of a message, -1 for COMPUTE), stage (iterations that
+            it lags behind), lead (cycles from the moment that it could be issued to its issue).
+        forms: int32[f * 24]. Of each form: kind (COMPUTE, SEND or RECEIVE), detached (1 where a row leaves the window as soon as it is
+            issued), reps (repetitions, at least 1; 1 for the ends of messages), posts (phases of an end of a message before it
+            announces itself, fewer than n_phases; 0 for COMPUTE), n_phases (phases of one repetition, 1..MAX_PHASES), three spare
+            places; and of each of MAX_PHASES phases: resource (-1 - q for route q), hold (cycles that the resource is taken, or the
+            command of a device), pass (cycles from start to the next phase, at least 1), code (1 where processors contend for the
+            resource, plus 2 * (d + 1) where it obeys the constraint table d).
         dep_ptr: int32[n + 1]. Dependencies of row i are dep_row[dep_ptr[i]:dep_ptr[i + 1]].
         dep_row: int32[m]. Row depended on.
         dep_distance: int32[m]. Samples back.
@@ -273,7 +279,7 @@ def run(
                 if phase == _POST:
                     drop(events, n_events, capacity, p)
                     # Send and receive meet.
-                    other_row = rows[row * LINE + _PARTNER]
+                    other_row = rows[row * ROW + _PARTNER]
                     other_p = processor[other_row]
                     other = where[other_row * kept + flying[s + _COLUMN]]
                     flying[s + _POSTED] = 1
@@ -282,13 +288,14 @@ def run(
                         open_waits[p] += 1
                         continue
                     meet = max(time, flying[other * SLOT + _SINCE])  # the other end may have run ahead
-                    send, send_p = (p * slots + slot, p) if rows[row * LINE + _KIND] == SEND else (other, other_p)
+                    send, send_p = (p * slots + slot, p) if forms[flying[s + _LINE] + _KIND] == SEND else (other, other_p)
                     send_row = flying[send * SLOT + _ROW]
                     waits[send_row * N_WAITS + WAIT_MESSAGE] += meet - flying[send * SLOT + _SINCE]
                     if send_p != p:
                         open_waits[send_p] -= 1
                         open_waits[p] += 1  # the receive waits for the data
-                    key = _key(rows, send_row, rows[send_row * LINE + _POSTS], flying[send * SLOT + _MARK])
+                    line = flying[send * SLOT + _LINE]
+                    key = _key(forms, line, forms[line + _POSTS], flying[send * SLOT + _MARK])
                     if not push(events, n_events, capacity, send_p, meet + handshake, key):
                         failed, failed_p = QUEUE_OVERFLOW, send_p
                     if send_p != p and in_todo[send_p] == 0:
@@ -296,23 +303,24 @@ def run(
                         in_todo[send_p] = 1
                         todo_n += 1
                     continue
-                x = row * LINE + FIRST + phase * 4
-                passing = rows[x + _PASS]
-                begin = _acquire(rows[x + _RES], rows[x + _HOLD], rows[x + _CODE], time, free, last, n_commands, hop, wormhole,
+                line = flying[s + _LINE]
+                x = line + FIRST + phase * 4
+                passing = forms[x + _PASS]
+                begin = _acquire(forms[x + _RES], forms[x + _HOLD], forms[x + _CODE], time, free, last, n_commands, hop, wormhole,
                                  route_ptr, route_link, gap_ptr, gap_before, gap_after, gap_cycles)  # fmt: skip
                 flying[s + _WAITED] += begin - time
                 if begin > MAX_TIME:
                     failed, failed_p = TIME_OVERFLOW, p
-                n = rows[row * LINE + _PHASES]
+                n = forms[line + _PHASES]
                 mark = flying[s + _MARK]
                 to_begin = flying[s + _BEGIN]
-                if phase == 0 and to_begin == rows[row * LINE + _REPS] - 1:
+                if phase == 0 and to_begin == forms[line + _REPS] - 1:
                     flying[s + _STARTED] = begin
                 # The first of what follows takes the place of this event in the heap.
                 stored = True
                 if phase + 1 < n:
-                    next_phase = _POST if phase + 1 == rows[row * LINE + _POSTS] else phase + 1
-                    replace(events, n_events, capacity, p, begin + passing, _key(rows, row, next_phase, mark))
+                    next_phase = _POST if phase + 1 == forms[line + _POSTS] else phase + 1
+                    replace(events, n_events, capacity, p, begin + passing, _key(forms, line, next_phase, mark))
                 else:
                     flying[s + _END] -= 1
                     if flying[s + _END] == 0:
@@ -322,7 +330,7 @@ def run(
                 if to_begin > 0 and ((phase + 1 == n) if serial else (phase == 1 or n == 1)):
                     flying[s + _BEGIN] = to_begin - 1
                     again = begin + passing if (serial or n == 1) else begin
-                    stored = push(events, n_events, capacity, p, again, _key(rows, row, 0, mark))
+                    stored = push(events, n_events, capacity, p, again, _key(forms, line, 0, mark))
                 if not stored:
                     failed, failed_p = QUEUE_OVERFLOW, p
             elif event == _COMPLETE:
@@ -341,7 +349,8 @@ def run(
                 n_done += 1
                 s_free[p * slots + s_n_free[p]] = slot
                 s_n_free[p] += 1
-                if rows[row * LINE + _DETACHED]:
+                line = flying[s + _LINE]
+                if forms[line + _DETACHED]:
                     in_queue[p] -= 1
                 else:
                     retired_at[p * window + flying[s + _PLACE] % window] = time
@@ -350,17 +359,19 @@ def run(
                         retired[p] += 1
                 if state[p] == _NO_ROOM:
                     waiting = pc[p]
-                    if (in_queue[p] < queue) if rows[waiting * LINE + _DETACHED] else (issued[p] - retired[p] < window):
+                    is_detached = forms[rows[waiting * ROW + _FORM] * LINE + _DETACHED]
+                    if (in_queue[p] < queue) if is_detached else (issued[p] - retired[p] < window):
                         state[p] = _ISSUING
                         waits[waiting * N_WAITS + WAIT_WINDOW] += time - state_since[p]
                         issue_at[p] = time
-                if rows[row * LINE + _KIND] == SEND:
-                    other_row = rows[row * LINE + _PARTNER]
+                if forms[line + _KIND] == SEND:
+                    other_row = rows[row * ROW + _PARTNER]
                     other_p = processor[other_row]
                     other = where[other_row * kept + column]
                     open_waits[other_p] -= 1
                     waits[other_row * N_WAITS + WAIT_MESSAGE] += time - flying[other * SLOT + _SINCE]
-                    key = _key(rows, other_row, rows[other_row * LINE + _POSTS], flying[other * SLOT + _MARK])
+                    other_line = flying[other * SLOT + _LINE]
+                    key = _key(forms, other_line, forms[other_line + _POSTS], flying[other * SLOT + _MARK])
                     if not push(events, n_events, capacity, other_p, time, key):
                         failed, failed_p = QUEUE_OVERFLOW, other_p
                     if in_todo[other_p] == 0:
@@ -388,8 +399,9 @@ def run(
                         ready = flying[o + _READY]
                         flying[o + _DEPENDED] = ready - flying[o + _SINCE]
                         flying[o + _SINCE] = ready
-                        first = 0 if rows[target * LINE + _KIND] == COMPUTE or rows[target * LINE + _POSTS] > 0 else _POST
-                        if not push(events, n_events, capacity, owner, ready, _key(rows, target, first, flying[o + _MARK])):
+                        line = flying[o + _LINE]
+                        first = 0 if forms[line + _KIND] == COMPUTE or forms[line + _POSTS] > 0 else _POST
+                        if not push(events, n_events, capacity, owner, ready, _key(forms, line, first, flying[o + _MARK])):
                             failed, failed_p = QUEUE_OVERFLOW, owner
                         if held_slot[owner] == other:
                             held_slot[owner] = -1
@@ -411,7 +423,7 @@ def run(
                         if row == end:
                             iteration[p] = iterations
                         continue
-                    sample = iteration[p] - rows[row * LINE + _STAGE]
+                    sample = iteration[p] - rows[row * ROW + _STAGE]
                     if 0 <= sample < samples:
                         break
                     row += 1
@@ -420,14 +432,15 @@ def run(
                 if iteration[p] >= iterations or time >= until:
                     state[p] = _FINISHED
                     continue
-                detached = rows[row * LINE + _DETACHED]
+                line = rows[row * ROW + _FORM] * LINE
+                detached = forms[line + _DETACHED]
                 if (in_queue[p] >= queue) if detached else (issued[p] - retired[p] >= window):
                     state[p] = _NO_ROOM
                     state_since[p] = time
                     continue
-                if rows[row * LINE + _LEAD] > 0 and led[p] == 0:
+                if rows[row * ROW + _LEAD] > 0 and led[p] == 0:
                     led[p] = 1
-                    issue_at[p] = time + rows[row * LINE + _LEAD]
+                    issue_at[p] = time + rows[row * ROW + _LEAD]
                     continue
                 led[p] = 0
                 s_n_free[p] -= 1
@@ -435,11 +448,12 @@ def run(
                 s = (p * slots + slot) * SLOT
                 column = sample if kept >= samples else sample % kept
                 flying[s + _ROW] = row
+                flying[s + _LINE] = line
                 flying[s + _SAMPLE] = sample
                 flying[s + _COLUMN] = column
                 flying[s + _MARK] = (age[p] << _AGE_BITS) | slot
-                flying[s + _BEGIN] = rows[row * LINE + _REPS] - 1
-                flying[s + _END] = rows[row * LINE + _REPS]
+                flying[s + _BEGIN] = forms[line + _REPS] - 1
+                flying[s + _END] = forms[line + _REPS]
                 flying[s + _POSTED] = 0
                 flying[s + _SINCE] = time
                 age[p] += 1
@@ -472,8 +486,8 @@ def run(
                 if missing == 0:
                     flying[s + _DEPENDED] = ready - time
                     flying[s + _SINCE] = ready
-                    first = 0 if rows[row * LINE + _KIND] == COMPUTE or rows[row * LINE + _POSTS] > 0 else _POST
-                    if not push(events, n_events, capacity, p, ready, _key(rows, row, first, flying[s + _MARK])):
+                    first = 0 if forms[line + _KIND] == COMPUTE or forms[line + _POSTS] > 0 else _POST
+                    if not push(events, n_events, capacity, p, ready, _key(forms, line, first, flying[s + _MARK])):
                         failed, failed_p = QUEUE_OVERFLOW, p
                 if in_order and missing > 0:
                     state[p] = _HELD

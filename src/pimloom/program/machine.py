@@ -1,11 +1,14 @@
 """What a kind of machine tells the engines: its resources, its issue rules, and what each opcode costs on it.
 
-A kind of machine is a `Machine` in the table of `machines`. Costs are worked out for all rows of an opcode at once: a formula
-fills (resource, hold, pass) of up to four phases, and adds picojoules and bytes per component.
+A kind of machine is a `Machine` in the table of `machines`. Rows that differ in nothing that costs depend on are of one form, and
+costs are those of forms. They are worked out for all forms of an opcode at once: a formula fills (resource, hold, pass) of up to
+four phases, and adds picojoules and bytes per component.
 """
 
 from __future__ import annotations
 
+import functools
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,9 +17,10 @@ from typing import Any, Generic, TypeVar, final
 import numpy as np
 
 from pimloom.hardware import Hardware
+from pimloom.kernels import forms as kernel
 from pimloom.program.isa import MAX_PHASES
 from pimloom.program.program import Program
-from pimloom.program.rows import Array, ragged
+from pimloom.program.rows import FIELDS, ROW, Array, ragged
 
 H_co = TypeVar("H_co", bound=Hardware, covariant=True)
 R_co = TypeVar("R_co", bound="Resources", covariant=True)
@@ -126,19 +130,73 @@ class IssueRules:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Costs:
-    """Costs of all rows of a program, filled opcode by opcode.
+class Forms:
+    """Which rows of a program cost the same.
 
     Attributes:
-        reps: int32[n], repetitions that the engine runs.
-        n_phases: int8[n].
-        res: int32[n, 4], resource or -1 - route.
-        hold: int32[n, 4], cycles.
-        passing: int32[n, 4], cycles.
-        lead: int32[n], cycles between the moment that a row could be issued and its issue.
-        posts: int8[n], phases that an end of a message goes through before it announces itself.
-        energy_pj: component name to float64[n].
-        moved_bytes: component name to float64[n].
+        of_row: int32[n], form of each row.
+        first: int64[f], first row of each form.
+        rows: int64[f], how many rows are of it.
+    """
+
+    of_row: Array
+    first: Array
+    rows: Array
+
+    @staticmethod
+    def of(program: Program, reads: Mapping[int, tuple[str, ...]], beside: Array | None = None) -> Forms:
+        """Finds rows that are equal in what costs depend on.
+
+        Args:
+            program: whose rows.
+            reads: opcode to the fields of a row that its costs depend on; all fields if not given.
+            beside: int64[n], something else that they depend on.
+        """
+        n = program.n_rows
+        words = np.ascontiguousarray(program.rows).view(np.uint64).reshape(n, kernel.WORDS)
+        places: Any = ROW.fields
+        masks = np.empty((256, kernel.WORDS), np.uint64)
+        masks[:] = _mask(FIELDS)
+        for code, names in reads.items():
+            masks[code] = _mask(names)
+        of_row, first = np.empty(n, np.int32), np.empty(n, np.int64)
+        word, offset = divmod(places["opcode"][1], 8)
+        table = np.zeros(1 << max(n, 1).bit_length(), np.int32)
+        beside = np.zeros(n, np.int64) if beside is None else beside
+        shift = 8 * (offset if sys.byteorder == "little" else 7 - offset)
+        size = kernel.number(words, word, shift, masks, np.flatnonzero(masks.any(axis=0)), beside, table, of_row, first)
+        return Forms(of_row, first[:size].copy(), np.bincount(of_row, minlength=size))
+
+    @staticmethod
+    def single(n: int) -> Forms:
+        """Every one of n rows is a form of its own."""
+        return Forms(np.arange(n, dtype=np.int32), np.arange(n), np.ones(n, np.int64))
+
+
+@functools.cache
+def _mask(names: tuple[str, ...]) -> Array:
+    """uint64[WORDS]: the bits of a row that some fields take."""
+    mask = np.zeros(1, ROW)
+    for name in names:
+        mask[name] = np.array(-1).astype(ROW[name])
+    return mask.view(np.uint64)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Costs of the f forms of a program's rows, filled opcode by opcode.
+
+    Attributes:
+        reps: int32[f], repetitions that the engine runs.
+        n_phases: int8[f].
+        res: int32[f, 4], resource or -1 - route.
+        hold: int32[f, 4], cycles.
+        passing: int32[f, 4], cycles.
+        lead: int32[f], cycles between the moment that a row could be issued and its issue.
+        posts: int8[f], phases that an end of a message goes through before it announces itself.
+        energy_pj: component name to float64[f].
+        moved_bytes: component name to float64[f].
     """
 
     reps: Array
@@ -161,7 +219,7 @@ class Costs:
         )  # fmt: skip
 
     def add_phase(self, at: Array, res: Array, hold: Array, passing: Array) -> None:
-        """Appends a phase to the rows `at` (all with the same number of phases so far)."""
+        """Appends a phase to the forms `at` (all with the same number of phases so far)."""
         place = int(self.n_phases[at[0]])
         self.res[at, place] = res
         self.hold[at, place] = hold
@@ -169,11 +227,11 @@ class Costs:
         self.n_phases[at] += 1
 
     def add_energy(self, component: str, at: Array, energy_pj: Array) -> None:
-        """Charges picojoules to rows."""
+        """Charges picojoules to forms."""
         self.energy_pj.setdefault(component, np.zeros(self.reps.size))[at] += energy_pj
 
     def add_bytes(self, component: str, at: Array, moved: Array) -> None:
-        """Counts bytes moved by rows."""
+        """Counts bytes moved by forms."""
         self.moved_bytes.setdefault(component, np.zeros(self.reps.size))[at] += moved
 
 
@@ -184,6 +242,9 @@ class CostContext(Generic[H_co, R_co]):
 
     Attributes:
         program: the program.
+        forms: which rows are alike.
+        rows: ROW[f], a row of each form.
+        beside: int64[f], what else costs depend on, as the kind of machine says.
         hardware: its machine.
         resources: numbers of the machine's resources.
         rules: issue rules of the machine.
@@ -195,6 +256,9 @@ class CostContext(Generic[H_co, R_co]):
     """
 
     program: Program
+    forms: Forms
+    rows: Array
+    beside: Array
     hardware: H_co
     resources: R_co
     rules: IssueRules
@@ -225,6 +289,9 @@ class Machine:
         resources: numbers the resources that a program may hold.
         rules: how its processors issue.
         costs: opcode to formula; an opcode without one cannot run on the machine.
+        reads: opcode to the fields of a row that its formula reads; all fields where it is not named. None if rows are hardly ever
+            alike.
+        beside: int64[n], what else the costs of a row depend on, in one number.
         static_mw: power at rest while a program runs.
         check: checks of programs whose rows only take time; `verify_program` makes those of all others.
         until_cycles: how long the streams of a program repeat, whatever its samples; 0 where they run these.
@@ -235,10 +302,12 @@ class Machine:
     resources: Callable[[Program], Resources]
     rules: Callable[[Any], IssueRules]
     costs: Mapping[str, Formula]
+    reads: Mapping[str, tuple[str, ...]] | None = None
+    beside: Callable[[Program], Array] | None = None
     static_mw: Callable[[Program], float] = lambda program: program.hardware.static_mw_total
     check: Callable[[Program], None] = lambda program: None
     until_cycles: Callable[[Program], int] = lambda program: 0
     counted_rounds: Callable[[Program, Array, Array], Array] = lambda program, rounds, place: rounds
 
 
-__all__ = ["CostContext", "Costs", "Devices", "Formula", "IssueRules", "Machine", "Resources", "per_pattern"]
+__all__ = ["CostContext", "Costs", "Devices", "Forms", "Formula", "IssueRules", "Machine", "Resources", "per_pattern"]

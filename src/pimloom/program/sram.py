@@ -139,7 +139,7 @@ def _cross(c: SramCosts, at: Array, size_bytes: Array) -> None:
     """Phases that bring `size_bytes` per repetition over the link; with DRAM a row is opened first."""
     link, r = c.hardware.link, c.resources
     if link.dram is not None:
-        rows, ticks = c.program.rows[at], c.hardware.ticks_per_cycle
+        rows, ticks = c.rows[at], c.hardware.ticks_per_cycle
         opened = np.full(at.size, _OPEN)
         c.costs.add_phase(at, r.bank[rows["processor"] % r.bank.size], opened, np.ones(at.size, np.int64))
         c.costs.add_phase(at, np.full(at.size, r.opening), opened, np.full(at.size, link.dram.activate_cycles * ticks))
@@ -153,12 +153,12 @@ def _cross(c: SramCosts, at: Array, size_bytes: Array) -> None:
 def _control(c: SramCosts, at: Array, cycles: Array | int) -> None:
     """A phase of the processor's own control."""
     hold = np.broadcast_to(np.asarray(cycles, np.int64) * c.hardware.ticks_per_cycle, at.shape)
-    c.costs.add_phase(at, c.resources.control[c.program.rows["processor"][at]], hold, hold)
+    c.costs.add_phase(at, c.resources.control[c.rows["processor"][at]], hold, hold)
 
 
 def _write_weights(c: SramCosts, at: Array) -> None:
     """Lines: link, then macro at its write speed; the setup comes before the first."""
-    rows, machine, ticks = c.program.rows[at], c.hardware, c.hardware.ticks_per_cycle
+    rows, machine, ticks = c.rows[at], c.hardware, c.hardware.ticks_per_cycle
     c.costs.reps[at] = rows["count"]
     c.costs.lead[at] = machine.control.write_setup_cycles * ticks
     size = rows["length"].astype(np.int64)
@@ -170,7 +170,7 @@ def _write_weights(c: SramCosts, at: Array) -> None:
 
 def _mvm(c: SramCosts, at: Array) -> None:
     """All windows of a row in one go, each with its control, then the accumulation into the result memory."""
-    rows, machine, groups = c.program.rows[at], c.hardware, c.program.groups
+    rows, machine, groups = c.rows[at], c.hardware, c.program.groups
     each = rows["length"] * machine.macro.column_cycles + machine.control.multiply_cycles + machine.control.result_cycles
     hold = (rows["count"].astype(np.int64) * each + machine.control.accumulate_cycles) * machine.ticks_per_cycle
     c.costs.add_phase(at, rows["processor"], np.minimum(hold, LARGEST_HOLD), np.minimum(hold, LARGEST_HOLD))
@@ -183,7 +183,7 @@ def _gather(c: SramCosts, at: Array) -> None:
 
 
 def _wait(c: SramCosts, at: Array) -> None:
-    _control(c, at, c.program.rows["length"][at].astype(np.int64))
+    _control(c, at, c.rows["length"][at].astype(np.int64))
 
 
 def _sfu(c: SramCosts, at: Array, operations: Array) -> None:
@@ -201,13 +201,13 @@ def _preset(c: SramCosts, at: Array) -> None:
 
 
 def _finish(c: SramCosts, at: Array) -> None:
-    rows = c.program.rows[at]
+    rows = c.rows[at]
     _sfu(c, at, rows["length"].astype(np.int64) * rows["count"])
 
 
 def _transfer(c: SramCosts, at: Array) -> None:
     """Bursts over the link; what is loaded arrives after a latency. Free where the link carries weights only."""
-    rows, machine = c.program.rows[at], c.hardware
+    rows, machine = c.rows[at], c.hardware
     if not machine.link.carries_activations:
         _control(c, at, 0)
         return
@@ -221,7 +221,7 @@ def _transfer(c: SramCosts, at: Array) -> None:
 
 def _general(c: SramCosts, at: Array) -> None:
     """Blocks: operands over the link, the SFU, results over the link."""
-    rows, carries = c.program.rows[at], c.hardware.link.carries_activations
+    rows, carries = c.rows[at], c.hardware.link.carries_activations
     c.costs.reps[at] = rows["count"]
     r, moved = c.resources, (rows["src1"] + rows["dst"]) * rows["count"]
     if carries:

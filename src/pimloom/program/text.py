@@ -569,7 +569,9 @@ class _Parser:
                 self._fail(place, found=f"row {row} on core {core}")
 
     def _assembled(self) -> Program:
-        rows = np.array(self.rows, ROW) if self.rows else np.zeros(0, ROW)
+        rows = np.zeros(len(self.rows), ROW)
+        for name, column in zip(FIELDS, zip(*self.rows, strict=True), strict=False):
+            rows[name] = column
         stream_ptr = np.searchsorted(rows["processor"], np.arange(self.hardware.processors + 1)).astype(np.int64)
         dep_ptr, dep_row = ragged(_part(self.deps, 0))
         pattern_ptr, pattern_offset = ragged(_part(self.patterns, 0))

@@ -72,9 +72,11 @@ def relist(program: Program, duration: Array | None = None) -> Program | None:
 
 def idle_cycles(program: Program) -> Array:
     """int64[n]: cycles of each row on an idle machine of serial processors: the sum of its passes, once per repetition."""
-    costs = costs_of(program).costs
+    context = costs_of(program)
+    costs = context.costs
     used = np.arange(costs.passing.shape[1]) < costs.n_phases[:, None]
-    return np.where(used, costs.passing, 0).sum(axis=1, dtype=np.int64) * costs.reps + costs.lead
+    cycles = np.where(used, costs.passing, 0).sum(axis=1, dtype=np.int64) * costs.reps + costs.lead
+    return cycles[context.forms.of_row]
 
 
 # -- pieces ---------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ SHARED_COMPONENTS = (
 
 
 def row_cycles(costed: CostedProgram) -> Array:
-    """int64[n]: cycles of each row on an idle machine.
+    """int64[f]: cycles of a row of each form on an idle machine.
 
     One repetition takes the sum of its passes. The next begins when this one starts phase 1, so over a burst the slowest phase
     sets the pace: `sum(pass) + (reps - 1) * max(hold, pass of phase 0)`, where a phase held for less than it passes is pipelined.
@@ -39,17 +39,18 @@ def row_cycles(costed: CostedProgram) -> Array:
 def dependency_cycles(program: Program, costed: CostedProgram) -> int:
     """Cycles of the critical path of one sample: no port, link or unit is ever busy, but arrays serve one window at a time."""
     t = costed.timing
-    duration = row_cycles(costed)
+    duration = row_cycles(costed)[t.form]
     targets = np.repeat(np.arange(t.n_rows, dtype=np.int64), np.diff(t.dep_ptr))
     same = t.dep_distance == 0
     sources, targets = t.dep_row[same].astype(np.int64), targets[same]
     delays = duration[sources]
-    sends = np.flatnonzero(t.kind == SEND)
-    array, hold = _arrays_held(costed)
+    sends = np.flatnonzero(t.partner >= 0)
+    sends = sends[t.kind[t.form[sends]] == SEND]
+    array, hold = (figure[t.form] for figure in _arrays_held(costed))
     rows = np.flatnonzero(array >= 0)
     order = rows[np.lexsort((rows, t.stage[rows], array[rows]))]  # as one sample passes them
     follows = array[order[1:]] == array[order[:-1]]
-    held = t.reps[order[:-1]].astype(np.int64) * hold[order[:-1]]
+    held = t.reps[t.form[order[:-1]]].astype(np.int64) * hold[order[:-1]]
     sources = np.concatenate([sources, sends, order[:-1][follows]])
     targets = np.concatenate([targets, t.partner[sends], order[1:][follows]])
     delays = np.concatenate([delays, duration[sends], held[follows]])
@@ -67,9 +68,9 @@ def dependency_cycles(program: Program, costed: CostedProgram) -> int:
 
 
 def _arrays_held(costed: CostedProgram) -> tuple[Array, Array]:
-    """int64[n] each: the array (or array group) that a row holds, -1 for none, and for how long."""
+    """int64[f] each: the array (or array group) that a form holds, -1 for none, and for how long."""
     t, resources = costed.timing, costed.resources
-    array, hold = np.full(t.n_rows, -1, np.int64), np.zeros(t.n_rows, np.int64)
+    array, hold = np.full(t.n_forms, -1, np.int64), np.zeros(t.n_forms, np.int64)
     if resources.arrays not in resources.components:
         return array, hold
     is_array = resources.at(resources.arrays)

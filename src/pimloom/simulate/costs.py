@@ -7,7 +7,8 @@ from typing import final
 
 import numpy as np
 
-from pimloom.program import INSTRUCTIONS, Costs, Program, Resources, costs_of
+from pimloom.program import INSTRUCTIONS, Costs, Forms, Program, Resources, costs_of
+from pimloom.program.rows import Array
 from pimloom.simulate.timing import Timing
 
 
@@ -18,13 +19,17 @@ class CostedProgram:
 
     Attributes:
         timing: for the engines, in ticks.
-        costs: per row.
+        costs: per form.
+        forms: which rows are alike.
+        node: int32[f], graph node of each form, -1 for none.
         resources: of the machine.
         ticks_per_cycle: units of the timing per clock cycle.
     """
 
     timing: Timing
     costs: Costs
+    forms: Forms
+    node: Array
     resources: Resources
     ticks_per_cycle: int
 
@@ -33,15 +38,16 @@ def cost(program: Program) -> CostedProgram:
     """Works out what every row takes and holds."""
     context = costs_of(program)
     costs, rules, resources = context.costs, context.rules, context.resources
-    opcode = np.ascontiguousarray(program.rows["opcode"])
+    forms, opcode = context.forms, context.rows["opcode"]
     kind = np.array([row.kind for row in INSTRUCTIONS], np.int8)[opcode]
     transfer = np.array([row.is_transfer for row in INSTRUCTIONS], np.int8)[opcode]
     route_ptr, route_link = resources.routes()
     devices = resources.devices()
+    lead = costs.lead[forms.of_row] if costs.lead.any() else np.zeros(program.n_rows, np.int32)
     timing = Timing(
-        stream_ptr=program.stream_ptr, samples=program.samples, stage=program.rows["stage"], kind=kind,
-        detached=transfer if rules.detaches_transfers else np.zeros_like(transfer),
-        partner=program.partner, reps=costs.reps, lead=costs.lead, posts=costs.posts,
+        stream_ptr=program.stream_ptr, samples=program.samples, stage=program.rows["stage"], form=forms.of_row,
+        partner=program.partner, kind=kind, detached=transfer if rules.detaches_transfers else np.zeros_like(transfer),
+        reps=costs.reps, lead=lead, posts=costs.posts,
         n_phases=costs.n_phases, phase_res=costs.res, phase_hold=costs.hold, phase_pass=costs.passing,
         dep_ptr=program.dep_ptr, dep_row=program.dep_row, dep_distance=program.dep_distance,
         shared=resources.shared, route_ptr=route_ptr, route_link=route_link,
@@ -49,4 +55,4 @@ def cost(program: Program) -> CostedProgram:
         window=rules.window, queue=rules.queue, issue_cycles=rules.cycles, in_order=rules.in_order, is_serial=rules.is_serial,
         handshake_cycles=rules.handshake_cycles, hop_cycles=rules.hop_cycles, is_wormhole=rules.is_wormhole,
     )  # fmt: skip
-    return CostedProgram(timing, costs, resources, rules.ticks_per_cycle)
+    return CostedProgram(timing, costs, forms, context.rows["node"], resources, rules.ticks_per_cycle)

@@ -53,13 +53,21 @@ def _rounds_kept(timing: Timing) -> int:
 
 
 def _row_table(timing: Timing) -> np.ndarray:
-    """int32[n * 24], as the kernel takes it."""
+    """int32[n * 4], as the kernel takes it."""
+    table = np.empty((timing.n_rows, kernel.ROW), np.int32)
+    for i, column in enumerate((timing.form, timing.partner, timing.stage, timing.lead)):
+        table[:, i] = column
+    return table.ravel()
+
+
+def _form_table(timing: Timing) -> np.ndarray:
+    """int32[f * 24], as the kernel takes it."""
     t = timing
-    table = np.empty((t.n_rows, kernel.LINE), np.int32)
-    for i, column in enumerate((t.stage, t.kind, t.detached, t.partner, t.reps, t.lead, t.posts, t.n_phases)):
+    table = np.zeros((t.n_forms, kernel.LINE), np.int32)
+    for i, column in enumerate((t.kind, t.detached, t.reps, t.posts, t.n_phases)):
         table[:, i] = column
     code = (t.shared | (t.gap_device + 1) << 1).astype(np.int32)
-    phases = table[:, kernel.FIRST :].reshape(t.n_rows, kernel.MAX_PHASES, 4)
+    phases = table[:, kernel.FIRST :].reshape(t.n_forms, kernel.MAX_PHASES, 4)
     phases[:, :, 0], phases[:, :, 1], phases[:, :, 2] = t.phase_res, t.phase_hold, t.phase_pass
     phases[:, :, 3] = np.where(t.phase_res < 0, 1, code[np.maximum(t.phase_res, 0)])
     return table.ravel()
@@ -114,7 +122,7 @@ def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
     next_ptr, next_row, next_distance = successors(timing)
     status = kernel.run(
         timing.stream_ptr, timing.processor(), samples, iterations, kept, timing.until_cycles or kernel.MAX_TIME,
-        _row_table(timing),
+        _row_table(timing), _form_table(timing),
         timing.dep_ptr, timing.dep_row, timing.dep_distance, next_ptr, next_row, next_distance,
         timing.route_ptr, timing.route_link, timing.gap_ptr,
         timing.gap_before, timing.gap_after, timing.gap_cycles,
@@ -150,9 +158,7 @@ def deadlock_sentence(timing: Timing, done: np.ndarray, describe: Callable[[int]
     return "deadlock: " + "; ".join(parts[:3]) + more
 
 
-def _reason(
-    timing: Timing, done: np.ndarray, row: int, sample: int, processor: np.ndarray, describe: Callable[[int], str]
-) -> str:
+def _reason(timing: Timing, done: np.ndarray, row: int, sample: int, processor: np.ndarray, describe: Callable[[int], str]) -> str:
     for e in range(timing.dep_ptr[row], timing.dep_ptr[row + 1]):
         source, back = int(timing.dep_row[e]), int(timing.dep_distance[e])
         if sample - back >= 0 and done[source, sample - back] < 0:

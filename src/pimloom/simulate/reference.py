@@ -48,7 +48,7 @@ class _Machine:
     """One simulation; `run` goes to the end."""
 
     def __init__(self, timing: Timing) -> None:
-        self.t = timing
+        self.t = timing = timing.by_row()
         self.owner = timing.processor()
         self.processors = [_Processor(self._work_of(p)) for p in range(timing.n_processors)]
         self.heap: list[tuple[int, int, int, int, int, int, _Instance | None]] = []

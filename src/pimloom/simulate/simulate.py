@@ -17,7 +17,7 @@ from pimloom.result import NodeResult, Result, Trace
 from pimloom.result.result import MAX_TRACED_ROWS
 from pimloom.simulate import engine
 from pimloom.simulate.bounds import bounds
-from pimloom.simulate.condense import Condensed, condense, expand, place_of
+from pimloom.simulate.condense import Condensed, condense, expand, place_of, with_all_waits
 from pimloom.simulate.costs import CostedProgram, cost
 from pimloom.simulate.timing import WAIT_NAMES, Times, Timing
 
@@ -54,7 +54,7 @@ def _run(
     if shorter is None:
         return run(timing, describe) if run is engine.run else run(timing)
     times = run(shorter.timing, lambda row: describe(int(shorter.kept[row])))
-    return expand(shorter, times) if is_complete else times
+    return expand(shorter, times) if is_complete else with_all_waits(shorter, times)
 
 
 def _repeat(costed: CostedProgram, shorter: Condensed | None, until_cycles: int, run: Callable[..., Times]) -> Times:
@@ -63,7 +63,7 @@ def _repeat(costed: CostedProgram, shorter: Condensed | None, until_cycles: int,
     times = run(replace(timing, until_cycles=until_cycles * costed.ticks_per_cycle))
     if shorter is None or times.place is None:
         return times
-    return replace(times, place=place_of(shorter, costed.timing, times.place))
+    return replace(times, place=place_of(shorter, times.place))
 
 
 def _in_steady_state(program: Program, costed: CostedProgram, times: Times, until_cycles: int, once: Result) -> Result:
@@ -79,7 +79,8 @@ def _in_steady_state(program: Program, costed: CostedProgram, times: Times, unti
     if samples <= 0:
         raise SimulationError(f"simulate: no stream came to its end within {until_cycles} cycles; let streams repeat for longer")
     executed = _times_issued(program, times.rounds, times.place)
-    energy = {name: float((values * executed).sum()) / samples for name, values in costed.costs.energy_pj.items()}
+    times_of_form = np.bincount(costed.forms.of_row, executed, costed.timing.n_forms)
+    energy = {name: float(values @ times_of_form) / samples for name, values in costed.costs.energy_pj.items()}
     period = until_cycles / samples
     energy["static"] = MACHINES[program.hardware.kind].static_mw(program) * period / program.hardware.clock_ghz
     return replace(once, period_cycles=period, energy_pj=energy, notes=dict(once.notes) | {"rounds": times.rounds.tolist()})
@@ -95,7 +96,8 @@ def cycles(program: Program) -> tuple[int, float]:
     """Latency of the first sample and steady-state period, without the rest: the cost function of searches."""
     costed = cost(program)
     times = engine.run(costed.timing).in_cycles(costed.ticks_per_cycle)
-    return int(times.done[:, 0].max(initial=0)), _period(costed.timing, times, resource_busy(costed.timing) / costed.ticks_per_cycle)
+    busy = resource_busy(costed.timing, costed.forms.rows) / costed.ticks_per_cycle
+    return int(times.done[:, 0].max(initial=0)), _period(costed.timing, times, busy)
 
 
 def describe_row(program: Program) -> Callable[[int], str]:
@@ -131,10 +133,10 @@ def summarise(program: Program, costed: CostedProgram, times: Times, *, trace: b
     """Everything but the seconds; `times` in cycles."""
     machine, t, resources = program.hardware, costed.timing, costed.resources
     ends = times.done.max(axis=0, initial=0)
-    busy = resource_busy(t) / costed.ticks_per_cycle
+    busy = resource_busy(t, costed.forms.rows) / costed.ticks_per_cycle
     latency, period = int(ends[0]) if ends.size else 0, _period(t, times, busy)
     span = period if program.mode == "throughput" and program.samples > 1 else float(latency)
-    energy = {name: float(values.sum()) for name, values in costed.costs.energy_pj.items()}
+    energy = {name: float(values @ costed.forms.rows) for name, values in costed.costs.energy_pj.items()}
     energy["static"] = MACHINES[machine.kind].static_mw(program) * span / machine.clock_ghz
     weighted = busy * resources.weight
     totals = {name: float(weighted[resources.at(name)].sum()) for name in resources.components}
@@ -164,19 +166,24 @@ def _arrays_in_use(program: Program) -> float:
     return float(np.minimum(used, program.hardware.arrays_per_processor).sum()) / max(program.hardware.arrays, 1)
 
 
-def resource_busy(timing: Timing) -> Array:
-    """float64[R]: time that each resource is held per sample, in units of the timing."""
+def resource_busy(timing: Timing, rows: Array | None = None) -> Array:
+    """float64[R]: time that each resource is held per sample, in units of the timing.
+
+    Args:
+        timing: the costed program.
+        rows: int64[f], rows of each form; counted if not given.
+    """
+    rows = np.bincount(timing.form, minlength=timing.n_forms) if rows is None else rows
+    repeats = timing.reps.astype(np.float64) * rows
     busy = np.zeros(timing.shared.size)
+    by_route = np.zeros(timing.route_ptr.size - 1)
     for phase in range(int(timing.n_phases.max(initial=0))):
-        rows = np.flatnonzero(timing.n_phases > phase)
-        res = timing.phase_res[rows, phase]
-        held = timing.phase_hold[rows, phase].astype(np.float64) * timing.reps[rows]
+        forms = np.flatnonzero(timing.n_phases > phase)
+        res, held = timing.phase_res[forms, phase], timing.phase_hold[forms, phase] * repeats[forms]
         plain = (res >= 0) & (timing.gap_device[np.maximum(res, 0)] < 0)
         busy += np.bincount(res[plain], held[plain], busy.size)
-        by_route = np.bincount(-1 - res[res < 0], held[res < 0], timing.route_ptr.size - 1)
-        lengths = np.diff(timing.route_ptr)
-        busy += np.bincount(timing.route_link, np.repeat(by_route, lengths), busy.size)
-    return busy
+        by_route += np.bincount(-1 - res[res < 0], held[res < 0], by_route.size)
+    return busy + np.bincount(timing.route_link, np.repeat(by_route, np.diff(timing.route_ptr)), busy.size)
 
 
 def _core_busy(program: Program, costed: CostedProgram, busy: Array) -> dict[str, Array]:
@@ -197,25 +204,28 @@ def _pairs(first: Array, second: Array) -> Array:
 
 def _core_nodes(program: Program) -> tuple[tuple[str, ...], ...]:
     names: list[dict[str, None]] = [{} for _ in range(program.hardware.processors)]
-    rows = program.rows
-    for core, node in _pairs(rows["processor"][rows["node"] >= 0], rows["node"][rows["node"] >= 0]):
-        names[core][program.graph.nodes[node].name] = None
+    if program.graph.nodes:
+        rows = program.rows
+        for core, node in _pairs(rows["processor"][rows["node"] >= 0], rows["node"][rows["node"] >= 0]):
+            names[core][program.graph.nodes[node].name] = None
     return tuple(tuple(n) for n in names)
 
 
 def _nodes(program: Program, costed: CostedProgram, times: Times) -> tuple[NodeResult, ...]:
     rows, graph = program.rows, program.graph
     n = len(graph.nodes)
+    if not n:
+        return ()
     at = np.flatnonzero(rows["node"] >= 0)
     node = rows["node"][at]
     first, last = np.full(n, np.iinfo(np.int64).max), np.zeros(n, np.int64)
     begun = times.start[at, 0]
     np.minimum.at(first, node[begun >= 0], begun[begun >= 0])
     np.maximum.at(last, node, times.done[at, 0])
-    energy = sum((np.bincount(node, values[at], n) for values in costed.costs.energy_pj.values()), np.zeros(n))
-    busy = _busy_by_node(costed, at, node, n)
+    energy = sum((_by_node(costed, values, n) for values in costed.costs.energy_pj.values()), np.zeros(n))
+    busy = _busy_by_node(costed, n)
     waits = {name: np.bincount(node, times.waits[at, i], n) / program.samples for i, name in enumerate(WAIT_NAMES)}
-    moved = {name: np.bincount(node, values[at], n) for name, values in costed.costs.moved_bytes.items()}
+    moved = {name: _by_node(costed, values, n) for name, values in costed.costs.moved_bytes.items()}
     cores = np.bincount(_pairs(rows["processor"][at], node)[:, 1], minlength=n)
     crossbars = _crossbars_by_node(program)
     copies: Mapping[str, Any] = program.notes.get("copies", {})
@@ -233,19 +243,25 @@ def _nodes(program: Program, costed: CostedProgram, times: Times) -> tuple[NodeR
     return tuple(made)
 
 
-def _busy_by_node(costed: CostedProgram, at: Array, node: Array, n: int) -> dict[str, Array]:
+def _by_node(costed: CostedProgram, values: Array, n: int) -> Array:
+    """float64[n]: the sum of a figure of forms over the rows of each node."""
+    at = np.flatnonzero(costed.node >= 0)
+    return np.bincount(costed.node[at], (values * costed.forms.rows)[at], n)
+
+
+def _busy_by_node(costed: CostedProgram, n: int) -> dict[str, Array]:
     t, names, component, weight = costed.timing, costed.resources.components, costed.resources.component, costed.resources.weight
     network = names.index("network") if "network" in names else -1
+    repeats = t.reps.astype(np.float64) * costed.forms.rows
     busy = np.zeros((len(names), n))
     for phase in range(t.phase_res.shape[1]):
-        used = at[t.n_phases[at] > phase]
-        if not used.size:
+        at = np.flatnonzero((t.n_phases > phase) & (costed.node >= 0))
+        if not at.size:
             continue
-        res = t.phase_res[used, phase]
+        res = t.phase_res[at, phase]
         part = np.where(res < 0, network, component[np.maximum(res, 0)]).astype(np.int64)
-        held = t.phase_hold[used, phase].astype(np.float64) * t.reps[used] * np.where(res < 0, 1.0, weight[np.maximum(res, 0)])
-        owner = node[t.n_phases[at] > phase]
-        busy += np.bincount(part * n + owner, held, len(names) * n).reshape(len(names), n)
+        held = t.phase_hold[at, phase] * repeats[at] * np.where(res < 0, 1.0, weight[np.maximum(res, 0)])
+        busy += np.bincount(part * n + costed.node[at], held, len(names) * n).reshape(len(names), n)
     return {name: busy[i] / costed.ticks_per_cycle for i, name in enumerate(names)}
 
 

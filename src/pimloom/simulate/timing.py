@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, final
 
 import numpy as np
@@ -17,20 +17,20 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Timing:
     """A program with its costs worked out. Array shapes are those of `pimloom.kernels.engine.run`.
 
+    Rows that take and hold the same are of one form.
+
     Attributes:
         stream_ptr: int64[P + 1], rows of each processor.
         samples: instances of each row.
         stage: int32[n], iterations a row lags behind.
-        kind: int8[n], COMPUTE, SEND or RECEIVE.
-        detached: int8[n], 1 where a row leaves the window when issued.
         partner: int32[n], other end of a message or -1.
-        reps: int32[n], repetitions.
-        lead: int32[n], cycles between the moment that a row could be issued and its issue; all 0 if not given.
-        posts: int8[n], phases that an end of a message goes through before it announces itself; all 0 if not given.
-        n_phases: int8[n], phases of a repetition.
-        phase_res: int32[n, 4], resource or -1 - route.
-        phase_hold: int32[n, 4], cycles.
-        phase_pass: int32[n, 4], cycles.
+        kind: int8[f], COMPUTE, SEND or RECEIVE.
+        detached: int8[f], 1 where a row leaves the window when issued.
+        reps: int32[f], repetitions.
+        n_phases: int8[f], phases of a repetition.
+        phase_res: int32[f, 4], resource or -1 - route.
+        phase_hold: int32[f, 4], cycles.
+        phase_pass: int32[f, 4], cycles.
         dep_ptr: int32[n + 1], dependencies in CSR form.
         dep_row: int32[m].
         dep_distance: int32[m], samples back.
@@ -42,6 +42,9 @@ class Timing:
         gap_before: int32[G].
         gap_after: int32[G].
         gap_cycles: int32[G].
+        form: int32[n], form of each row; each is one of its own if not given.
+        lead: int32[n], cycles between the moment that a row could be issued and its issue; all 0 if not given.
+        posts: int8[f], phases that an end of a message goes through before it announces itself; all 0 if not given.
         window: attached instances in flight.
         queue: detached instances in flight.
         issue_cycles: cycles between issues.
@@ -56,9 +59,9 @@ class Timing:
     stream_ptr: Array
     samples: int
     stage: Array
+    partner: Array
     kind: Array
     detached: Array
-    partner: Array
     reps: Array
     n_phases: Array
     phase_res: Array
@@ -75,6 +78,7 @@ class Timing:
     gap_before: Array
     gap_after: Array
     gap_cycles: Array
+    form: Array = field(default_factory=lambda: np.zeros(0))
     lead: Array = field(default_factory=lambda: np.zeros(0))
     posts: Array = field(default_factory=lambda: np.zeros(0))
     window: int = 1
@@ -89,9 +93,10 @@ class Timing:
 
     def __post_init__(self) -> None:
         """Brings arrays to the dtypes that the kernel is compiled for and makes them read-only."""
-        for name in ("lead", "posts"):
+        missing = {"form": np.arange(self.stage.size), "lead": np.zeros(self.stage.size), "posts": np.zeros(self.kind.size)}
+        for name, values in missing.items():
             if getattr(self, name).size == 0:
-                object.__setattr__(self, name, np.zeros(self.stage.size))
+                object.__setattr__(self, name, values)
         for spec in fields(self):
             dtype = _DTYPES.get(spec.name)
             if dtype is not None:
@@ -105,6 +110,11 @@ class Timing:
         return int(self.stage.size)
 
     @property
+    def n_forms(self) -> int:
+        """Number of forms."""
+        return int(self.kind.size)
+
+    @property
     def n_processors(self) -> int:
         """Number of processors."""
         return int(self.stream_ptr.size) - 1
@@ -114,6 +124,12 @@ class Timing:
         """Times each stream runs: the samples and the lag of the last stage."""
         return self.samples + (int(self.stage.max()) if self.n_rows else 0)
 
+    def by_row(self) -> Timing:
+        """The same with a form per row."""
+        per_form = ("kind", "detached", "reps", "n_phases", "phase_res", "phase_hold", "phase_pass", "posts")
+        alone: dict[str, Any] = {name: getattr(self, name)[self.form] for name in per_form}
+        return replace(self, form=np.arange(self.n_rows), **alone)
+
     def processor(self) -> Array:
         """int32[n]: the processor of each row."""
         return np.repeat(np.arange(self.n_processors, dtype=np.int32), np.diff(self.stream_ptr))
@@ -121,7 +137,7 @@ class Timing:
 
 _DTYPES: dict[str, Any] = {
     "stream_ptr": np.int64, "stage": np.int32, "kind": np.int8, "detached": np.int8, "partner": np.int32,
-    "reps": np.int32, "lead": np.int32, "posts": np.int8,
+    "form": np.int32, "reps": np.int32, "lead": np.int32, "posts": np.int8,
     "n_phases": np.int8, "phase_res": np.int32, "phase_hold": np.int32, "phase_pass": np.int32,
     "dep_ptr": np.int32, "dep_row": np.int32, "dep_distance": np.int32, "shared": np.int8,
     "route_ptr": np.int32, "route_link": np.int32, "gap_device": np.int32, "gap_ptr": np.int32,

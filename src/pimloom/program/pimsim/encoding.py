@@ -90,64 +90,93 @@ def decode(rows: Array, group_ptr: Array) -> dict[str, Array]:
     }  # fmt: skip
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What cost formulas read of a program's rows.
-
-    Attributes:
-        core: int64[n].
-        length: int64[n], elements or bytes.
-        group: int64[n], array group of the program.
-        peer: int64[n], other core.
-        input_bits: int64[n], width of inputs in force.
-        output_bits: int64[n], width of outputs.
-        weight_bits: int64[n].
-        scalars_before: int64[n], scalar instructions between a row and the one before it.
-        slots_before: int64[n], issue slots that pass before a row beside its own.
-        fetched_before: int64[n], instructions fetched with a row: scalar ones before it, and after the last one of a list.
-        has_messages: bool[P], whether a core sends or receives.
-    """
-
-    core: Array
-    length: Array
-    group: Array
-    peer: Array
-    input_bits: Array
-    output_bits: Array
-    weight_bits: Array
-    scalars_before: Array
-    slots_before: Array
-    fetched_before: Array
-    has_messages: Array
-
-    def element_bytes(self, at: Array) -> tuple[Array, Array]:
-        """int64[k] twice: bytes of an input and of an output element."""
-        return (self.input_bits[at] + 7) // 8, (self.output_bits[at] + 7) // 8
+def bits_of(rows: Array, name: str) -> Array:
+    """int32[k]: one of the narrow fields of rows."""
+    return rows["src2_step"] >> _SHIFTS[name] & _MASKS[name]
 
 
-def columns_of(program: Program) -> Columns:
-    """Works out what the formulas read."""
-    rows = program.rows
-    core = np.repeat(np.arange(program.n_processors), np.diff(program.stream_ptr))
-    packed, arg = (np.ascontiguousarray(rows[name]) for name in ("src2_step", "arg"))
+def element_bytes(rows: Array) -> tuple[Array, Array]:
+    """int64[k] twice: bytes of an input and of an output element."""
+    found = [(bits_of(rows, name).astype(np.int64) + 7) // 8 for name in ("input_bits", "output_bits")]
+    return found[0], found[1]
+
+
+# What costs of a row depend on beside its fields, in one number: whether it is the first, and the last, of its list, scalar
+# instructions between it and the row before, and elements or bytes of the other end of its message.
+_LAST: Final = 1
+_SCALARS: Final = 2
+_OTHER_LENGTH: Final = 31
+MOST_SCALARS: Final = (1 << (_OTHER_LENGTH - _SCALARS)) - 1
+
+
+def surroundings(program: Program) -> Array:
+    """int64[n]: what is around each row, for `Surroundings`."""
+    position = program.rows["src1_step"].astype(np.int64)
+    found = np.diff(position, prepend=-1) - 1
     used = np.flatnonzero(np.diff(program.stream_ptr))
     first, last = program.stream_ptr[used], program.stream_ptr[used + 1] - 1
-    position = rows["src1_step"].astype(np.int64)
-    scalars = np.diff(position, prepend=-1) - 1
-    scalars[first] = position[first]
-    trailing = list_lengths(program)[used] - position[last] - 1
-    slots, fetched = scalars.copy(), scalars.copy()
-    fetched[last] += trailing
-    # A list that is repeated begins again without a gap; a first one is fetched and decoded.
-    slots[first] += trailing if program.mode == "throughput" else 2
-    bits = {name: packed >> _SHIFTS[name] & _MASKS[name] for name in ("input_bits", "output_bits", "weight_bits")}
-    has_messages = np.zeros(program.n_processors, bool)
-    has_messages[core[program.partner >= 0]] = True
-    return Columns(
-        core, rows["length"].astype(np.int64), arg, arg, scalars_before=scalars, slots_before=slots, fetched_before=fetched,
-        has_messages=has_messages, **bits,
-    )  # fmt: skip
+    found[first] = position[first]
+    if found.max(initial=0) > MOST_SCALARS:
+        raise ProgramError(f"program '{program.name}': {found.max()} scalar instructions in a row found, at most {MOST_SCALARS} expected")
+    found <<= _SCALARS
+    found[first] |= 1
+    found[last] |= 1 << _LAST
+    ends = np.flatnonzero(program.partner >= 0)
+    found[ends] |= program.rows["length"][program.partner[ends]].astype(np.int64) << _OTHER_LENGTH
+    return found
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is around rows.
+
+    Attributes:
+        slots_before: int64[k], issue slots that pass before a row beside its own.
+        fetched_before: int64[k], instructions fetched with a row: scalar ones before it, and after the last one of a list.
+        other_length: int64[k], elements or bytes of the other end of its message.
+    """
+
+    slots_before: Array
+    fetched_before: Array
+    other_length: Array
+
+    @staticmethod
+    def of(packed: Array, trailing: Array, *, repeats: bool) -> Surroundings:
+        """Takes apart what `surroundings` put together.
+
+        Args:
+            packed: int64[k], of some rows.
+            trailing: int64[k], scalar instructions at the end of their lists.
+            repeats: whether lists begin again, without a gap; a first instruction is fetched and decoded.
+        """
+        scalars = packed >> _SCALARS & MOST_SCALARS
+        slots = scalars + np.where(packed & 1, trailing if repeats else 2, 0)
+        return Surroundings(slots, scalars + np.where(packed >> _LAST & 1, trailing, 0), packed >> _OTHER_LENGTH)
+
+
+def trailing_scalars(program: Program) -> Array:
+    """int64[P]: scalar instructions at the end of each core's list."""
+    used = np.flatnonzero(np.diff(program.stream_ptr))
+    trailing = np.zeros(program.n_processors, np.int64)
+    trailing[used] = list_lengths(program)[used] - program.rows["src1_step"][program.stream_ptr[used + 1] - 1] - 1
+    return trailing
+
+
+def scalars_before(program: Program, rows: Array) -> Array:
+    """int64[k]: scalar instructions between some rows and those before them on their cores."""
+    position = program.rows["src1_step"].astype(np.int64)
+    is_first = np.isin(rows, program.stream_ptr[:-1])
+    return np.where(is_first, position[rows], position[rows] - position[np.maximum(rows - 1, 0)] - 1)
+
+
+def has_messages(program: Program) -> Array:
+    """bool[P]: whether a core sends or receives."""
+    used = np.flatnonzero(np.diff(program.stream_ptr))
+    found = np.zeros(program.n_processors, bool)
+    if used.size:
+        found[used] = np.logical_or.reduceat(program.partner >= 0, program.stream_ptr[used])
+    return found
 
 
 def list_lengths(program: Program) -> Array:

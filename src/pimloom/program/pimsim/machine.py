@@ -29,9 +29,20 @@ import numpy as np
 
 from pimloom.errors import ProgramError
 from pimloom.hardware.pimsim import PimsimHardware, network_tables
-from pimloom.program.isa import INSTRUCTIONS
-from pimloom.program.machine import CostContext, Costs, Formula, IssueRules, Machine, Resources
-from pimloom.program.pimsim.encoding import SWITCHES, Columns, columns_of, list_lengths, noted_cores
+from pimloom.program.costing import work_out
+from pimloom.program.machine import CostContext, Formula, IssueRules, Machine, Resources
+from pimloom.program.pimsim.encoding import (
+    SWITCHES,
+    Surroundings,
+    bits_of,
+    element_bytes,
+    has_messages,
+    list_lengths,
+    noted_cores,
+    scalars_before,
+    surroundings,
+    trailing_scalars,
+)  # fmt: skip
 from pimloom.program.pimsim.opcodes import OPERATIONS, Operation, Unit
 from pimloom.program.program import Program
 from pimloom.program.rows import Array
@@ -58,7 +69,7 @@ class PimsimResources(Resources):
 
     Attributes:
         hardware: the machine.
-        columns: what the rows say, worked out once for all formulas.
+        trailing: int64[cores], scalar instructions at the end of each list.
         memory: int32[cores], ports of the local memories.
         vector: int32[cores], vector units.
         switch: int32[cores], switches.
@@ -71,7 +82,7 @@ class PimsimResources(Resources):
     """
 
     hardware: PimsimHardware
-    columns: Columns
+    trailing: Array
     memory: Array
     vector: Array
     switch: Array
@@ -119,11 +130,10 @@ class PimsimResources(Resources):
         parts = [np.arange(a, b, dtype=np.int32) for a, b in itertools.pairwise(bases)]
         weight = np.ones(int(bases[-1]))
         weight[parts[2]] = groups.crossbars
-        columns = columns_of(program)
         return PimsimResources(
-            machine, columns, parts[0], parts[1], parts[3], parts[2], int(parts[4][0]),
+            machine, trailing_scalars(program), parts[0], parts[1], parts[3], parts[2], int(parts[4][0]),
             np.repeat(np.arange(len(COMPONENTS)), counts).astype(np.int8),
-            np.concatenate([cores, cores, groups.processor, cores, [0]]).astype(np.int32), weight, ~columns.has_messages,
+            np.concatenate([cores, cores, groups.processor, cores, [0]]).astype(np.int32), weight, ~has_messages(program),
         )  # fmt: skip
 
 
@@ -208,23 +218,37 @@ def _flits(c: PimsimCosts, size_bytes: Array) -> Array:
 
 
 def _path_ns(c: PimsimCosts, at: Array, ends: tuple[Array, Array], flits: Array) -> Array:
-    """Time of messages from switch to switch, cut to whole nanoseconds, and their energy."""
-    latency, energy, known = network_tables(c.hardware.network)
-    if not c.hardware.quirks.missing_path_is_free and not known[ends].all():
-        back = ends[::-1]
-        lacks = ~known[ends] & ~known[back]
-        if lacks.any():
-            source, target = (int(end[np.argmax(lacks)]) for end in ends)
-            where = _name(c.program, int(at[np.argmax(lacks)]))
-            raise ProgramError(f"{where}: no path from {_switch_name(source)} to {_switch_name(target)} in the network found")
-        # A file that names one direction only means both.
-        is_named = known[ends]
-        ends = np.where(is_named, ends[0], back[0]), np.where(is_named, ends[1], back[1])
-    c.costs.add_energy("network", at, flits * energy[ends])
-    one = latency[ends]
+    """Time of messages from switch to switch, cut to whole nanoseconds; their energy is charged."""
+    _charge_way(c, at, ends, flits)
+    return _way_ns(c, at, ends, flits)
+
+
+def _way_ns(c: PimsimCosts, at: Array, ends: tuple[Array, Array], flits: Array) -> Array:
+    """Time of messages from switch to switch, cut to whole nanoseconds."""
+    one = network_tables(c.hardware.network)[0][_ends_as_named(c, at, ends)]
     if c.hardware.quirks.flits_pay_full_path:
         return np.trunc(flits * one).astype(np.int64)
     return np.trunc(one) + np.maximum(flits - 1, 0) * c.hardware.period_ns
+
+
+def _charge_way(c: PimsimCosts, at: Array, ends: tuple[Array, Array], flits: Array) -> None:
+    """Energy of messages from switch to switch."""
+    c.costs.add_energy("network", at, flits * network_tables(c.hardware.network)[1][_ends_as_named(c, at, ends)])
+
+
+def _ends_as_named(c: PimsimCosts, at: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Ends of ways as the tables have them: a file that names one direction only means both."""
+    known = network_tables(c.hardware.network)[2]
+    if c.hardware.quirks.missing_path_is_free or known[ends].all():
+        return ends
+    back = ends[::-1]
+    lacks = ~known[ends] & ~known[back]
+    if lacks.any():
+        source, target = (int(end[np.argmax(lacks)]) for end in ends)
+        where = _name(c.program, int(c.forms.first[at[np.argmax(lacks)]]))
+        raise ProgramError(f"{where}: no path from {_switch_name(source)} to {_switch_name(target)} in the network found")
+    is_named = known[ends]
+    return np.where(is_named, ends[0], back[0]), np.where(is_named, ends[1], back[1])
 
 
 def _switch_name(switch: int) -> str:
@@ -236,13 +260,26 @@ def _name(program: Program, row: int) -> str:
     return f"program '{program.name}': core {core}, instruction {position}"
 
 
+def _core(c: PimsimCosts, at: Array) -> Array:
+    return c.rows["processor"][at].astype(np.int64)
+
+
+def _length(c: PimsimCosts, at: Array) -> Array:
+    """int64[k]: elements or bytes."""
+    return c.rows["length"][at].astype(np.int64)
+
+
+def _around(c: PimsimCosts, at: Array) -> Surroundings:
+    return Surroundings.of(c.beside[at], c.resources.trailing[_core(c, at)], repeats=c.program.mode == "throughput")
+
+
 def _lead(c: PimsimCosts, at: Array) -> None:
     """Issue slots of scalar instructions before a row, and its own way from dispatch to its unit; energy of fetching."""
-    columns, ticks = c.resources.columns, c.rules.ticks_per_cycle
+    around, ticks = _around(c, at), c.rules.ticks_per_cycle
     own = 1 if c.hardware.rob_size == 1 else 0
-    c.costs.lead[at] = (columns.slots_before[at] + own) * ticks
+    c.costs.lead[at] = (around.slots_before + own) * ticks
     if c.hardware.fetch_power_mw:
-        fetched = 1 + columns.fetched_before[at]
+        fetched = 1 + around.fetched_before
         c.costs.add_energy("fetch", at, fetched * (c.hardware.fetch_power_mw * c.hardware.period_ns))
 
 
@@ -260,7 +297,7 @@ def _alone(c: PimsimCosts, at: Array, resource: Array, parts: tuple[Array, ...],
         total = clock.seen(functools.reduce(operator.add, parts), parts[-1]) + lag * clock.ticks
         c.costs.add_phase(at, resource, total, total)
         return
-    port = c.resources.memory[c.resources.columns.core[at]]
+    port = c.resources.memory[_core(c, at)]
     for i, part in enumerate(parts):
         is_last = i == len(parts) - 1
         hold = clock.ticks_of(part)
@@ -270,9 +307,8 @@ def _alone(c: PimsimCosts, at: Array, resource: Array, parts: tuple[Array, ...],
 
 def _vector(operation: Operation) -> Formula:
     def cost(c: PimsimCosts, at: Array) -> None:
-        columns, machine = c.resources.columns, c.hardware
-        length = columns.length[at]
-        wide_in, wide_out = columns.element_bytes(at)
+        machine, length = c.hardware, _length(c, at)
+        wide_in, wide_out = element_bytes(c.rows[at])
         read = length * wide_in
         written = length * (wide_out if operation.writes_output_width else wide_in)
         beats = _beats(length, machine.vector_width)
@@ -281,19 +317,19 @@ def _vector(operation: Operation) -> Formula:
         parts = (
             _local_read_ns(c, at, read, operation.sources), beats * _plain(machine.vector_ns), _local_write_ns(c, at, written),
         )  # fmt: skip
-        _alone(c, at, c.resources.vector[c.resources.columns.core[at]], parts)
+        _alone(c, at, c.resources.vector[_core(c, at)], parts)
 
     return cost
 
 
 def _mvmul(c: PimsimCosts, at: Array) -> None:
-    columns, machine = c.resources.columns, c.hardware
+    rows, machine = c.rows[at], c.hardware
     matrix, quirks = machine.matrix, machine.quirks
-    wide_in, wide_out = columns.element_bytes(at)
-    group = columns.group[at]
+    wide_in, wide_out = element_bytes(rows)
+    group = rows["arg"]
     crossbars = c.program.groups.crossbars[group].astype(np.int64)
-    results = matrix.columns * matrix.cell_bits // np.maximum(columns.weight_bits[at], 1) * crossbars
-    cycles, energy = mvm_costs(machine, columns.input_bits[at])
+    results = matrix.columns * matrix.cell_bits // np.maximum(bits_of(rows, "weight_bits"), 1) * crossbars
+    cycles, energy = mvm_costs(machine, bits_of(rows, "input_bits"))
     c.costs.add_energy("crossbars", at, crossbars * energy)
     times = 8 if quirks.reads_input_eightfold else 1
     parts = (
@@ -328,14 +364,14 @@ def mvm_costs(machine: PimsimHardware, input_bits: Array) -> tuple[Array, Array]
 
 
 def _fill(c: PimsimCosts, at: Array) -> None:
-    _alone(c, at, c.resources.memory[c.resources.columns.core[at]], (_local_write_ns(c, at, c.resources.columns.length[at]),))
+    _alone(c, at, c.resources.memory[_core(c, at)], (_local_write_ns(c, at, _length(c, at)),))
 
 
 def _copy(c: PimsimCosts, at: Array) -> None:
     """Read and write are asked for at once: one wait."""
-    size = c.resources.columns.length[at]
+    size = _length(c, at)
     both = _local_read_ns(c, at, size) + _local_write_ns(c, at, size)
-    _alone(c, at, c.resources.memory[c.resources.columns.core[at]], (both,))
+    _alone(c, at, c.resources.memory[_core(c, at)], (both,))
 
 
 # -- instructions that reach beyond their core ----------------------------------------------------------------------
@@ -361,7 +397,7 @@ class _Chain:
         if c.hardware.rob_size == 1:
             self.delay(passing)
         else:
-            c.costs.add_phase(at, c.resources.memory[c.resources.columns.core[at]], hold, passing)
+            c.costs.add_phase(at, c.resources.memory[_core(c, at)], hold, passing)
             self.phases += 1
 
     def delay(self, ticks: Array) -> None:
@@ -378,14 +414,14 @@ class _Chain:
 
 
 def _own_switch(c: PimsimCosts, at: Array) -> Array:
-    return c.resources.columns.core[at] + SWITCHES
+    return _core(c, at) + SWITCHES
 
 
 def _by_traffic(cost: Callable[[PimsimCosts, Array, bool], None]) -> Formula:
     """Works out rows of cores that exchange messages apart from those of cores whose switch is theirs alone."""
 
     def both(c: PimsimCosts, at: Array) -> None:
-        alone = c.resources.is_switch_alone[c.resources.columns.core[at]] & (c.hardware.rob_size == 1)
+        alone = c.resources.is_switch_alone[_core(c, at)] & (c.hardware.rob_size == 1)
         for rows, is_alone in ((at[alone], True), (at[~alone], False)):
             if rows.size:
                 cost(c, rows, is_alone)
@@ -394,7 +430,7 @@ def _by_traffic(cost: Callable[[PimsimCosts, Array, bool], None]) -> Formula:
 
 
 def _load(c: PimsimCosts, at: Array, is_alone: bool) -> None:
-    size, own = c.resources.columns.length[at], _own_switch(c, at)
+    size, own = _length(c, at), _own_switch(c, at)
     memory, chain = np.zeros(at.size, np.int64), _Chain(c, at)
     _to_memory(chain, _path_ns(c, at, (own, memory), np.ones(at.size, np.int64)), is_alone)
     chain.shared(np.full(at.size, c.resources.port), chain.clock.ticks_of(_memory_ns(c, at, size, is_read=True)))
@@ -405,7 +441,7 @@ def _load(c: PimsimCosts, at: Array, is_alone: bool) -> None:
 
 def _store(c: PimsimCosts, at: Array, is_alone: bool) -> None:
     """The unit is woken by the network and notices it a cycle later."""
-    size, own = c.resources.columns.length[at], _own_switch(c, at)
+    size, own = _length(c, at), _own_switch(c, at)
     memory, chain = np.zeros(at.size, np.int64), _Chain(c, at)
     chain.local(_local_read_ns(c, at, size))
     _to_memory(chain, _path_ns(c, at, (own, memory), _flits(c, size)), is_alone)
@@ -424,37 +460,38 @@ def _to_memory(chain: _Chain, ns: Array, is_alone: bool) -> None:
 
 def _send(c: PimsimCosts, at: Array) -> None:
     """A request of one flit, the receiver's answer of one flit, then the data leave the local memory."""
-    columns, own, chain = c.resources.columns, _own_switch(c, at), _Chain(c, at)
-    other, one = columns.peer[at] + SWITCHES, np.ones(at.size, np.int64)
+    own, other, chain = _own_switch(c, at), c.rows["arg"][at] + SWITCHES, _Chain(c, at)
+    size, one = _length(c, at), np.ones(at.size, np.int64)
     request = chain.clock.ticks_of(_path_ns(c, at, (own, other), one))
     # The request takes the switch a nanosecond longer than it is under way.
     chain.shared(c.resources.switch[own - SWITCHES], request, more=int(chain.clock.ticks_of(1.0)))
-    answer = np.maximum(chain.clock.ticks_of(_path_ns(c, c.program.partner[at], (other, own), one)) - _HANDSHAKE, 1)
+    answer = np.maximum(chain.clock.ticks_of(_way_ns(c, at, (other, own), one)) - _HANDSHAKE, 1)
     chain.shared(c.resources.switch[other - SWITCHES], answer)
-    chain.local(_local_read_ns(c, at, columns.length[at]), is_last=True)
+    chain.local(_local_read_ns(c, at, size), is_last=True)
+    _charge_way(c, at, (own, other), _flits(c, size))
     c.costs.posts[at] = 1
 
 
 def _receive(c: PimsimCosts, at: Array) -> None:
     """The data come through the sender's switch, which has had them for a cycle when the send is done."""
-    columns, own, chain = c.resources.columns, _own_switch(c, at), _Chain(c, at)
-    other, partner = columns.peer[at] + SWITCHES, c.program.partner[at]
-    data = chain.clock.ticks_of(_path_ns(c, partner, (other, own), _flits(c, columns.length[partner])))
+    own, other, chain = _own_switch(c, at), c.rows["arg"][at] + SWITCHES, _Chain(c, at)
+    data = chain.clock.ticks_of(_way_ns(c, at, (other, own), _flits(c, _around(c, at).other_length)))
+    _charge_way(c, at, (own, other), np.ones(at.size, np.int64))  # its answer to the request
     chain.shared(c.resources.switch[other - SWITCHES], np.maximum(data - chain.clock.ticks, 1))
-    chain.local(_local_write_ns(c, at, columns.length[at]), is_last=True)
+    chain.local(_local_write_ns(c, at, _length(c, at)), is_last=True)
 
 
 def _sync(c: PimsimCosts, at: Array) -> None:
     """A flit that nobody waits for; what waits for the event does so by a dependency."""
     own = _own_switch(c, at)
-    _path_ns(c, at, (own, c.resources.columns.peer[at] + SWITCHES), np.ones(at.size, np.int64))
+    _path_ns(c, at, (own, c.rows["arg"][at] + SWITCHES), np.ones(at.size, np.int64))
     nothing = np.zeros(at.size)
     _alone(c, at, c.resources.memory[own - SWITCHES], (nothing,))
 
 
 def _wait(c: PimsimCosts, at: Array) -> None:
     nothing = np.zeros(at.size)
-    _alone(c, at, c.resources.memory[c.resources.columns.core[at]], (nothing,))
+    _alone(c, at, c.resources.memory[_core(c, at)], (nothing,))
 
 
 # -- the machine ----------------------------------------------------------------------------------------------------
@@ -491,10 +528,10 @@ def _counted_rounds(program: Program, rounds: Array, place: Array) -> Array:
     """With the quirk, rounds whose last instruction is fetched: it stands in fetch, decode or dispatch, or has left."""
     if not pimsim_of(program).quirks.rounds_count_fetches:
         return rounds
-    lengths, columns = list_lengths(program), columns_of(program)
+    lengths = list_lengths(program)
     used = np.flatnonzero(np.diff(program.stream_ptr))
     following = program.stream_ptr[used] + place[used]
-    position = program.rows["src1_step"][following] - columns.scalars_before[following]
+    position = program.rows["src1_step"][following] - scalars_before(program, following)
     counted = rounds.copy()
     counted[used] += lengths[used] - position <= _FETCHED_AHEAD
     return counted
@@ -505,24 +542,20 @@ _TRANSFERS: Final[dict[str, Formula]] = {
     "wait": _wait, "mvmul": _mvmul,
 }  # fmt: skip
 
+_VECTORS: Final[dict[str, Formula]] = {one.name: _vector(one) for one in OPERATIONS if one.unit == Unit.VECTOR}
+_MADE_OF: Final = ("processor", "length", "arg", "src2_step")
+_READS: Final = {f"pimsim.{name}": _MADE_OF for name in (*_TRANSFERS, *_VECTORS)}
+
 PIMSIM: Final = Machine(
     "pimsim", PimsimResources.of, _rules,
-    {f"pimsim.{name}": cost for name, cost in _TRANSFERS.items()}
-    | {f"pimsim.{one.name}": _vector(one) for one in OPERATIONS if one.unit == Unit.VECTOR},
+    {f"pimsim.{name}": cost for name, cost in (_TRANSFERS | _VECTORS).items()}, _READS, surroundings,
     _static_mw, _check, _until_cycles, _counted_rounds,
 )  # fmt: skip
 
 
 def durations(program: Program) -> Array:
     """int64[n]: ticks that each row takes on its core when nothing waits, its issue slots included."""
-    hardware, nothing = pimsim_of(program), np.zeros(0, np.int64)
-    context: PimsimCosts = CostContext(
-        program=program, hardware=hardware, resources=PimsimResources.of(program), rules=_rules(hardware),
-        costs=Costs.empty(program.n_rows), gather_bytes=nothing, sum_bytes=nothing, code_bytes=nothing, work=nothing,
-    )  # fmt: skip
-    opcodes = np.ascontiguousarray(program.rows["opcode"])
-    for code in np.flatnonzero(np.bincount(opcodes)).tolist():
-        PIMSIM.costs[INSTRUCTIONS[code].name](context, np.flatnonzero(opcodes == code))
+    context = work_out(program, PIMSIM)
     costs = context.costs
     used = np.arange(costs.passing.shape[1]) < costs.n_phases[:, None]
-    return costs.lead + np.where(used, costs.passing, 0).sum(axis=1, dtype=np.int64)
+    return (costs.lead + np.where(used, costs.passing, 0).sum(axis=1, dtype=np.int64))[context.forms.of_row]
