@@ -15,8 +15,11 @@ from typing import final
 import numpy as np
 
 from pimloom import api
-from pimloom.kernels.engine import COMPUTE
+from pimloom.kernels.booking import COMPUTE
+from pimloom.program import Program
+from pimloom.program.pimsim.encoding import list_lengths
 from pimloom.simulate import Times, Timing, cost, engine, reference
+from pimloom.simulate.condense import condense
 
 
 @final
@@ -91,7 +94,18 @@ def measure(name: str, timing: Timing, *, with_reference: bool) -> Speed:
     """Times both machines on a program."""
     fast = seconds(engine.run, timing, 3)
     slow = seconds(reference.run, timing, 1) if with_reference else 0.0
-    return Speed(name, timing.n_rows * timing.samples, int(timing.reps.sum()) * timing.samples, fast, slow)
+    return Speed(name, timing.n_rows * timing.samples, int(timing.reps[timing.form].sum()) * timing.samples, fast, slow)
+
+
+def measure_lists(name: str, program: Program) -> Speed:
+    """Times the engine on lists of pimsim-nn, with the joining of rows that `simulate` does; scalar instructions count."""
+    timing = cost(program).timing
+
+    def joined(whole: Timing) -> Times:
+        shorter = condense(whole)
+        return engine.run(whole if shorter is None else shorter.timing)
+
+    return Speed(name, timing.n_rows, int(list_lengths(program).sum()), seconds(joined, timing, 5))
 
 
 def main() -> None:
@@ -101,6 +115,7 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=12_800, help="rows of the program that the reference runs too")
     parser.add_argument("--network", default="resnet18", help="network of the zoo; empty for none")
     parser.add_argument("--hardware", default="isaac")
+    parser.add_argument("--lists", default="resnet18", help="network whose program for pimcomp-default is run as pimsim-nn's; or empty")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     engine.run(synthetic(640))  # compiles the kernel
@@ -111,6 +126,9 @@ def main() -> None:
     if options.network:
         program = api.compile(options.network, options.hardware, effort=0).program
         found.append(measure(f"{options.network} on {options.hardware}", cost(program).timing, with_reference=False))
+    if options.lists:
+        program = api.to_pimsim(api.compile(options.lists, "pimcomp-default").program)
+        found.append(measure_lists(f"{options.lists} as lists of pimsim-nn", program))
     if options.json:
         print(json.dumps([{**asdict(s), "rows_per_s": s.rows_per_s, "ratio": s.ratio} for s in found], indent=2))
         return

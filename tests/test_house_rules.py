@@ -70,7 +70,7 @@ def test_kernel_parameters_are_documented_with_dtype_and_shape(module: str, func
     for argument in function.args.args:
         described = re.search(rf"^\s+{argument.arg}: (?P<what>.+)$", text, re.MULTILINE)
         assert described, f"{module}.{function.name}: '{argument.arg}' is not documented"
-        is_array = re.match(r"(int|float)\d+\[[^\]]+\]", described["what"])
+        is_array = re.match(r"(u?int|float)\d+\[[^\]]+\]", described["what"])
         assert is_array or described["what"].startswith(("int.", "float.")), f"{module}: {argument.arg}: {described['what']}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pimloom.kernels.engine import COMPUTE, RECEIVE, SEND
+from pimloom.kernels.booking import COMPUTE, RECEIVE, SEND
 from pimloom.simulate.timing import Timing
 
 

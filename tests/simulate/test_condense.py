@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from simulate.random_timing import random_timing
 
-from pimloom.kernels.engine import COMPUTE
+from pimloom.kernels.booking import COMPUTE
 from pimloom.simulate import Timing, engine
 from pimloom.simulate.condense import condense, expand, place_of, with_all_waits
 

@@ -11,8 +11,8 @@ from targets.crossbar.networks import quantised
 
 from pimloom.errors import InternalError, SimulationError
 from pimloom.hardware import load_hardware
-from pimloom.kernels import engine as kernel
-from pimloom.kernels.engine import COMPUTE, RECEIVE, SEND
+from pimloom.kernels import booking
+from pimloom.kernels.booking import COMPUTE, RECEIVE, SEND
 from pimloom.program import Program
 from pimloom.simulate import Times, Timing, cost, engine, reference, simulate
 from pimloom.simulate.simulate import describe_row, resource_busy
@@ -60,6 +60,48 @@ def test_streams_that_repeat_equal_the_reference(first: int) -> None:
         assert np.array_equal(fast.waits, slow.waits), seed
         most = max(most, int(fast.rounds.max()))
     assert most > 10
+
+
+def one_in_flight(seed: int, *, repeats: bool = False) -> Timing:
+    timing = random_timing(seed, 60, repeats=repeats)
+    return replace(timing, window=1, issue_cycles=1, is_serial=True, detached=np.zeros(timing.n_forms))
+
+
+@pytest.mark.parametrize("first", range(9000, 9800, 100))
+def test_both_kernels_equal_the_reference_where_one_row_is_in_flight(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(first, first + 100):
+        timing = one_in_flight(seed)
+        if not timing.n_rows:
+            continue
+        assert engine.has_one_in_flight(timing)
+        found = assert_same(timing)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "has_one_in_flight", lambda _: False)
+            general = engine.run(timing)
+        assert np.array_equal(found.start, general.start) and np.array_equal(found.done, general.done), seed
+        assert np.array_equal(found.waits, general.waits), seed
+
+
+@pytest.mark.parametrize("first", range(9800, 10100, 100))
+def test_streams_that_repeat_equal_the_reference_where_one_row_is_in_flight(first: int) -> None:
+    most = 0
+    for seed in range(first, first + 100):
+        timing = one_in_flight(seed, repeats=True)
+        fast, slow = engine.run(timing), reference.run(timing)
+        assert fast.rounds is not None and fast.place is not None
+        assert np.array_equal(fast.rounds, slow.rounds), seed
+        assert np.array_equal(fast.place, slow.place), seed
+        assert np.array_equal(fast.waits, slow.waits), seed
+        most = max(most, int(fast.rounds.max()))
+    assert most > 10
+
+
+@pytest.mark.parametrize("change", [{"window": 2}, {"issue_cycles": 2}, {"is_serial": False}, {"detached": 1}])
+def test_the_narrow_kernel_runs_nothing_that_it_cannot(change: dict[str, int]) -> None:
+    timing = one_in_flight(9000)
+    if "detached" in change:
+        change = {"detached": np.ones(timing.n_forms)}  # pyright: ignore[reportAssignmentType]
+    assert not engine.has_one_in_flight(replace(timing, **change))
 
 
 def test_rows_of_other_processors_cannot_be_waited_for_without_end() -> None:
@@ -217,12 +259,15 @@ def _circle() -> Timing:
     )  # fmt: skip
 
 
-def test_deadlock_names_who_waits_for_whom() -> None:
+@pytest.mark.parametrize("is_serial", [False, True])
+def test_deadlock_names_who_waits_for_whom(is_serial: bool) -> None:
     text = "deadlock: processor 0 waits at row 0 for row 3 of processor 1; processor 1 waits at row 2 for row 1 of processor 0"
+    circle = replace(_circle(), is_serial=is_serial)
+    assert engine.has_one_in_flight(circle) == is_serial
     with pytest.raises(SimulationError, match=text):
-        engine.run(_circle())
+        engine.run(circle)
     with pytest.raises(SimulationError, match="deadlock"):
-        reference.run(_circle())
+        reference.run(circle)
 
 
 def test_deadlock_of_a_dependency_names_it() -> None:
@@ -249,7 +294,7 @@ def test_absurd_window_is_refused() -> None:
 
 def test_full_event_queue_is_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_pending_bound", lambda _: 1)
-    with pytest.raises(InternalError, match=r"the event queue of processor \d+ overflowed \(1 places\).*please report"):
+    with pytest.raises(InternalError, match=r"the event queue of processor \d+ overflowed.*please report"):
         engine.run(_chain(6))
 
 
@@ -258,11 +303,9 @@ def test_event_queue_is_large_enough_for_what_is_asked() -> None:
     for hold, passing, reps, window in ((0, 40, 30, 6), (1, 40, 30, 6), (7, 400, 60, 2), (1, 1, 60, 9)):
         chain = _chain(8, reps=reps, window=window)
         phases = np.zeros((8, 4), np.int32)
-        timing = replace(
-            chain, n_phases=np.full(8, 4), phase_res=phases, phase_hold=phases + hold, phase_pass=phases + passing
-        )
+        timing = replace(chain, n_phases=np.full(8, 4), phase_res=phases, phase_hold=phases + hold, phase_pass=phases + passing)
         assert_same(timing)
-    assert kernel.QUEUE_OVERFLOW != kernel.OK
+    assert booking.QUEUE_OVERFLOW != booking.OK
 
 
 # -- real programs --------------------------------------------------------------------------------------------------

@@ -34,34 +34,37 @@ from __future__ import annotations
 
 from pimloom.kernels._jit import jit
 from pimloom.kernels.agenda import CURSOR, NEVER, drop, earliest, enter, leave, push, replace, sink
-
-OK = 0
-DEADLOCK = 1
-QUEUE_OVERFLOW = 2
-TIME_OVERFLOW = 3
-
-MAX_PHASES = 4
-MAX_TIME = 1 << 44
-
-COMPUTE = 0
-SEND = 1
-RECEIVE = 2
-
-WAIT_DEPENDENCY = 0
-WAIT_RESOURCE = 1
-WAIT_MESSAGE = 2
-WAIT_WINDOW = 3
-N_WAITS = 4
-
-# What is known of a row, one line of a table per row.
-_FORM, _PARTNER, _STAGE, _LEAD = range(4)
-ROW = 4
-
-# What is known of a form, one line of a table per form, and in it of each phase.
-_KIND, _DETACHED, _REPS, _POSTS, _PHASES = range(5)
-FIRST = 8
-_RES, _HOLD, _PASS, _CODE = range(4)
-LINE = FIRST + 4 * MAX_PHASES
+from pimloom.kernels.booking import (
+    CODE,
+    COMPUTE,
+    DEADLOCK,
+    DETACHED,
+    FIRST,
+    FORM,
+    HOLD,
+    KIND,
+    LEAD,
+    LINE,
+    MAX_TIME,
+    N_WAITS,
+    OK,
+    PARTNER,
+    PASS,
+    PHASES,
+    POSTS,
+    QUEUE_OVERFLOW,
+    REPS,
+    RES,
+    ROW,
+    SEND,
+    STAGE,
+    TIME_OVERFLOW,
+    WAIT_DEPENDENCY,
+    WAIT_MESSAGE,
+    WAIT_RESOURCE,
+    WAIT_WINDOW,
+    acquire,
+)  # fmt: skip
 
 _COMPLETE = 0
 _LOCAL = 1
@@ -89,45 +92,9 @@ MAX_SLOTS = 1 << _PHASE_BITS
 
 
 @jit
-def _acquire(
-    res, hold, code, time, free, last, n_commands, hop, wormhole,
-    route_ptr, route_link, gap_ptr, gap_before, gap_after, gap_cycles,
-):  # fmt: skip
-    """Books a resource, a route or a command of a device from `time` on; returns the start."""
-    if res >= 0 and code < 2:
-        begin = max(time, free[res])
-        free[res] = begin + hold
-        return begin
-    begin = time
-    if res < 0:
-        q = -1 - res
-        if not wormhole:
-            entry = time - hop
-            for e in range(route_ptr[q], route_ptr[q + 1]):
-                entry = max(entry + hop, free[route_link[e]])
-                free[route_link[e]] = entry + hold
-            return entry - hop * (route_ptr[q + 1] - route_ptr[q] - 1)
-        lag = 0
-        for e in range(route_ptr[q], route_ptr[q + 1]):
-            begin = max(begin, free[route_link[e]] - lag)
-            lag += hop
-        lag = 0
-        for e in range(route_ptr[q], route_ptr[q + 1]):
-            free[route_link[e]] = begin + lag + hold
-            lag += hop
-        return begin
-    device = (code >> 1) - 1
-    for g in range(gap_ptr[device], gap_ptr[device + 1]):
-        if gap_after[g] == hold:
-            begin = max(begin, last[res * n_commands + gap_before[g]] + gap_cycles[g])
-    last[res * n_commands + hold] = begin
-    return begin
-
-
-@jit
 def _key(forms, line, phase, mark):
     """The key of an event that asks for a phase, or announces an end of a message."""
-    event = _LOCAL if phase == _POST else _LOCAL + 2 * (forms[line + FIRST + phase * 4 + _CODE] & 1)
+    event = _LOCAL if phase == _POST else _LOCAL + 2 * (forms[line + FIRST + phase * 4 + CODE] & 1)
     return (event << _CLASS_BITS) | mark | (phase << _PHASE_BITS)
 
 
@@ -279,7 +246,7 @@ def run(
                 if phase == _POST:
                     drop(events, n_events, capacity, p)
                     # Send and receive meet.
-                    other_row = rows[row * ROW + _PARTNER]
+                    other_row = rows[row * ROW + PARTNER]
                     other_p = processor[other_row]
                     other = where[other_row * kept + flying[s + _COLUMN]]
                     flying[s + _POSTED] = 1
@@ -288,14 +255,14 @@ def run(
                         open_waits[p] += 1
                         continue
                     meet = max(time, flying[other * SLOT + _SINCE])  # the other end may have run ahead
-                    send, send_p = (p * slots + slot, p) if forms[flying[s + _LINE] + _KIND] == SEND else (other, other_p)
+                    send, send_p = (p * slots + slot, p) if forms[flying[s + _LINE] + KIND] == SEND else (other, other_p)
                     send_row = flying[send * SLOT + _ROW]
                     waits[send_row * N_WAITS + WAIT_MESSAGE] += meet - flying[send * SLOT + _SINCE]
                     if send_p != p:
                         open_waits[send_p] -= 1
                         open_waits[p] += 1  # the receive waits for the data
                     line = flying[send * SLOT + _LINE]
-                    key = _key(forms, line, forms[line + _POSTS], flying[send * SLOT + _MARK])
+                    key = _key(forms, line, forms[line + POSTS], flying[send * SLOT + _MARK])
                     if not push(events, n_events, capacity, send_p, meet + handshake, key):
                         failed, failed_p = QUEUE_OVERFLOW, send_p
                     if send_p != p and in_todo[send_p] == 0:
@@ -305,21 +272,21 @@ def run(
                     continue
                 line = flying[s + _LINE]
                 x = line + FIRST + phase * 4
-                passing = forms[x + _PASS]
-                begin = _acquire(forms[x + _RES], forms[x + _HOLD], forms[x + _CODE], time, free, last, n_commands, hop, wormhole,
-                                 route_ptr, route_link, gap_ptr, gap_before, gap_after, gap_cycles)  # fmt: skip
+                passing = forms[x + PASS]
+                begin = acquire(forms[x + RES], forms[x + HOLD], forms[x + CODE], time, free, last, n_commands, hop, wormhole,
+                                route_ptr, route_link, gap_ptr, gap_before, gap_after, gap_cycles)  # fmt: skip
                 flying[s + _WAITED] += begin - time
                 if begin > MAX_TIME:
                     failed, failed_p = TIME_OVERFLOW, p
-                n = forms[line + _PHASES]
+                n = forms[line + PHASES]
                 mark = flying[s + _MARK]
                 to_begin = flying[s + _BEGIN]
-                if phase == 0 and to_begin == forms[line + _REPS] - 1:
+                if phase == 0 and to_begin == forms[line + REPS] - 1:
                     flying[s + _STARTED] = begin
                 # The first of what follows takes the place of this event in the heap.
                 stored = True
                 if phase + 1 < n:
-                    next_phase = _POST if phase + 1 == forms[line + _POSTS] else phase + 1
+                    next_phase = _POST if phase + 1 == forms[line + POSTS] else phase + 1
                     replace(events, n_events, capacity, p, begin + passing, _key(forms, line, next_phase, mark))
                 else:
                     flying[s + _END] -= 1
@@ -350,7 +317,7 @@ def run(
                 s_free[p * slots + s_n_free[p]] = slot
                 s_n_free[p] += 1
                 line = flying[s + _LINE]
-                if forms[line + _DETACHED]:
+                if forms[line + DETACHED]:
                     in_queue[p] -= 1
                 else:
                     retired_at[p * window + flying[s + _PLACE] % window] = time
@@ -359,19 +326,19 @@ def run(
                         retired[p] += 1
                 if state[p] == _NO_ROOM:
                     waiting = pc[p]
-                    is_detached = forms[rows[waiting * ROW + _FORM] * LINE + _DETACHED]
+                    is_detached = forms[rows[waiting * ROW + FORM] * LINE + DETACHED]
                     if (in_queue[p] < queue) if is_detached else (issued[p] - retired[p] < window):
                         state[p] = _ISSUING
                         waits[waiting * N_WAITS + WAIT_WINDOW] += time - state_since[p]
                         issue_at[p] = time
-                if forms[line + _KIND] == SEND:
-                    other_row = rows[row * ROW + _PARTNER]
+                if forms[line + KIND] == SEND:
+                    other_row = rows[row * ROW + PARTNER]
                     other_p = processor[other_row]
                     other = where[other_row * kept + column]
                     open_waits[other_p] -= 1
                     waits[other_row * N_WAITS + WAIT_MESSAGE] += time - flying[other * SLOT + _SINCE]
                     other_line = flying[other * SLOT + _LINE]
-                    key = _key(forms, other_line, forms[other_line + _POSTS], flying[other * SLOT + _MARK])
+                    key = _key(forms, other_line, forms[other_line + POSTS], flying[other * SLOT + _MARK])
                     if not push(events, n_events, capacity, other_p, time, key):
                         failed, failed_p = QUEUE_OVERFLOW, other_p
                     if in_todo[other_p] == 0:
@@ -400,7 +367,7 @@ def run(
                         flying[o + _DEPENDED] = ready - flying[o + _SINCE]
                         flying[o + _SINCE] = ready
                         line = flying[o + _LINE]
-                        first = 0 if forms[line + _KIND] == COMPUTE or forms[line + _POSTS] > 0 else _POST
+                        first = 0 if forms[line + KIND] == COMPUTE or forms[line + POSTS] > 0 else _POST
                         if not push(events, n_events, capacity, owner, ready, _key(forms, line, first, flying[o + _MARK])):
                             failed, failed_p = QUEUE_OVERFLOW, owner
                         if held_slot[owner] == other:
@@ -423,7 +390,7 @@ def run(
                         if row == end:
                             iteration[p] = iterations
                         continue
-                    sample = iteration[p] - rows[row * ROW + _STAGE]
+                    sample = iteration[p] - rows[row * ROW + STAGE]
                     if 0 <= sample < samples:
                         break
                     row += 1
@@ -432,15 +399,15 @@ def run(
                 if iteration[p] >= iterations or time >= until:
                     state[p] = _FINISHED
                     continue
-                line = rows[row * ROW + _FORM] * LINE
-                detached = forms[line + _DETACHED]
+                line = rows[row * ROW + FORM] * LINE
+                detached = forms[line + DETACHED]
                 if (in_queue[p] >= queue) if detached else (issued[p] - retired[p] >= window):
                     state[p] = _NO_ROOM
                     state_since[p] = time
                     continue
-                if rows[row * ROW + _LEAD] > 0 and led[p] == 0:
+                if rows[row * ROW + LEAD] > 0 and led[p] == 0:
                     led[p] = 1
-                    issue_at[p] = time + rows[row * ROW + _LEAD]
+                    issue_at[p] = time + rows[row * ROW + LEAD]
                     continue
                 led[p] = 0
                 s_n_free[p] -= 1
@@ -452,8 +419,8 @@ def run(
                 flying[s + _SAMPLE] = sample
                 flying[s + _COLUMN] = column
                 flying[s + _MARK] = (age[p] << _AGE_BITS) | slot
-                flying[s + _BEGIN] = forms[line + _REPS] - 1
-                flying[s + _END] = forms[line + _REPS]
+                flying[s + _BEGIN] = forms[line + REPS] - 1
+                flying[s + _END] = forms[line + REPS]
                 flying[s + _POSTED] = 0
                 flying[s + _SINCE] = time
                 age[p] += 1
@@ -486,7 +453,7 @@ def run(
                 if missing == 0:
                     flying[s + _DEPENDED] = ready - time
                     flying[s + _SINCE] = ready
-                    first = 0 if forms[line + _KIND] == COMPUTE or forms[line + _POSTS] > 0 else _POST
+                    first = 0 if forms[line + KIND] == COMPUTE or forms[line + POSTS] > 0 else _POST
                     if not push(events, n_events, capacity, p, ready, _key(forms, line, first, flying[s + _MARK])):
                         failed, failed_p = QUEUE_OVERFLOW, p
                 if in_order and missing > 0:

@@ -6,7 +6,7 @@ import numpy as np
 
 from pimloom.errors import InternalError
 from pimloom.kernels import edges, paths
-from pimloom.kernels.engine import SEND
+from pimloom.kernels.booking import SEND
 from pimloom.program import Program
 from pimloom.program.rows import Array
 from pimloom.result import Bound

@@ -14,7 +14,7 @@ from typing import final
 import numpy as np
 
 from pimloom.kernels import joining
-from pimloom.kernels.engine import COMPUTE, WAIT_WINDOW
+from pimloom.kernels.booking import COMPUTE, WAIT_WINDOW
 from pimloom.simulate.timing import Array, Times, Timing
 
 LEAST_SHARE = 0.25

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from pimloom.errors import InternalError, SimulationError
-from pimloom.kernels import agenda, edges
+from pimloom.kernels import agenda, booking, edges, serial
 from pimloom.kernels import engine as kernel
-from pimloom.simulate.timing import Times, Timing
+from pimloom.simulate.timing import Array, Times, Timing
 
 MAX_QUEUE_EVENTS = 1 << 22
 MOST_ROUNDS = 1 << 30
@@ -54,7 +54,7 @@ def _rounds_kept(timing: Timing) -> int:
 
 def _row_table(timing: Timing) -> np.ndarray:
     """int32[n * 4], as the kernel takes it."""
-    table = np.empty((timing.n_rows, kernel.ROW), np.int32)
+    table = np.empty((timing.n_rows, booking.ROW), np.int32)
     for i, column in enumerate((timing.form, timing.partner, timing.stage, timing.lead)):
         table[:, i] = column
     return table.ravel()
@@ -63,20 +63,26 @@ def _row_table(timing: Timing) -> np.ndarray:
 def _form_table(timing: Timing) -> np.ndarray:
     """int32[f * 24], as the kernel takes it."""
     t = timing
-    table = np.zeros((t.n_forms, kernel.LINE), np.int32)
+    table = np.zeros((t.n_forms, booking.LINE), np.int32)
     for i, column in enumerate((t.kind, t.detached, t.reps, t.posts, t.n_phases)):
         table[:, i] = column
     code = (t.shared | (t.gap_device + 1) << 1).astype(np.int32)
-    phases = table[:, kernel.FIRST :].reshape(t.n_forms, kernel.MAX_PHASES, 4)
+    phases = table[:, booking.FIRST :].reshape(t.n_forms, booking.MAX_PHASES, 4)
     phases[:, :, 0], phases[:, :, 1], phases[:, :, 2] = t.phase_res, t.phase_hold, t.phase_pass
     phases[:, :, 3] = np.where(t.phase_res < 0, 1, code[np.maximum(t.phase_res, 0)])
     return table.ravel()
 
 
+def _commands(timing: Timing) -> tuple[Array, Array, int]:
+    """When resources get free, and when each command of each was last given: nothing yet."""
+    commands = int(max(timing.gap_before.max(initial=0), timing.gap_after.max(initial=0))) + 1
+    last = np.full(timing.shared.size * commands if timing.gap_before.size else 1, -booking.MAX_TIME, np.int64)
+    return np.zeros(timing.shared.size, np.int64), last, commands
+
+
 def _scratch(timing: Timing, capacity: int) -> tuple[object, ...]:
     """What the kernel works on, in its order."""
     p, slots = timing.n_processors, timing.window + timing.queue
-    commands = int(max(timing.gap_before.max(initial=0), timing.gap_after.max(initial=0))) + 1
 
     def zeros(n: int = p, dtype: type = np.int64) -> np.ndarray:
         return np.zeros(n, dtype)
@@ -84,10 +90,9 @@ def _scratch(timing: Timing, capacity: int) -> tuple[object, ...]:
     def none(n: int = p) -> np.ndarray:
         return np.full(n, -1, np.int64)
 
-    last = np.full(timing.shared.size * commands if timing.gap_before.size else 1, -kernel.MAX_TIME, np.int64)
     free_slots = np.tile(np.arange(slots - 1, -1, -1, dtype=np.int32), p)
     return (
-        zeros(timing.shared.size), last, commands, np.empty(2 * p * capacity, np.int64), zeros(), zeros(),
+        np.empty(2 * p * capacity, np.int64), zeros(), zeros(),
         zeros(p * slots * kernel.SLOT), free_slots, np.full(p, slots, np.int64), none(p * timing.window), zeros(), zeros(), zeros(),
         timing.stream_ptr[:-1].copy(), zeros(), zeros(), zeros(p, np.int8), zeros(p, np.int8), zeros(), none(), zeros(),
         zeros(4), none(agenda.RING), none(), none(), zeros(p, np.int8), np.empty(4 * p + 64, np.int64),
@@ -111,36 +116,57 @@ def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
         kept = _rounds_kept(timing)
     times = np.full(n * kept * 2, -1, np.int64)
     rounds, place = np.zeros(timing.n_processors, np.int64), np.zeros(timing.n_processors, np.int64)
-    waits = np.zeros(n * kernel.N_WAITS, np.int64)
+    waits = np.zeros(n * booking.N_WAITS, np.int64)
     report = np.zeros(4, np.int64)
-    capacity = _pending_bound(timing)
-    if timing.window + timing.queue > kernel.MAX_SLOTS:
-        found = f"{timing.window + timing.queue} rows in flight on one processor"
-        raise SimulationError(f"simulate: {found} found, at most {kernel.MAX_SLOTS} expected; lower the issue window")
-    if capacity * timing.n_processors > MAX_QUEUE_EVENTS * 64:
-        raise SimulationError(f"simulate: {capacity} events may be pending on one processor; lower the issue window")
     next_ptr, next_row, next_distance = successors(timing)
-    status = kernel.run(
-        timing.stream_ptr, timing.processor(), samples, iterations, kept, timing.until_cycles or kernel.MAX_TIME,
+    shared = (
+        timing.stream_ptr, timing.processor(), samples, iterations, kept, timing.until_cycles or booking.MAX_TIME,
         _row_table(timing), _form_table(timing),
         timing.dep_ptr, timing.dep_row, timing.dep_distance, next_ptr, next_row, next_distance,
         timing.route_ptr, timing.route_link, timing.gap_ptr,
         timing.gap_before, timing.gap_after, timing.gap_cycles,
-        timing.window, timing.queue, timing.issue_cycles, int(timing.in_order), int(timing.is_serial), timing.handshake_cycles,
-        timing.hop_cycles, int(timing.is_wormhole), capacity, times, waits, np.full(n * kept, -1, np.int32), rounds, place, report,
-        *_scratch(timing, capacity),
     )  # fmt: skip
+    if has_one_in_flight(timing):
+        status = serial.run(
+            *shared, int(timing.in_order), timing.handshake_cycles, timing.hop_cycles, int(timing.is_wormhole),
+            times, waits, rounds, place, report, *_commands(timing),
+            np.zeros(timing.n_processors * serial.STATE, np.int64), np.zeros(2 * timing.n_processors, np.int64),
+            np.zeros(timing.n_processors, np.int32),
+        )  # fmt: skip
+    else:
+        status = _run_windows(timing, shared, np.full(n * kept, -1, np.int32), (times, waits), (rounds, place, report))
     start, done = np.moveaxis(times.reshape(n, kept, 2), 2, 0)
-    if status == kernel.DEADLOCK:
+    if status == booking.DEADLOCK:
         raise SimulationError(deadlock_sentence(timing, done, describe or "row {}".format))
-    if status == kernel.TIME_OVERFLOW:
+    if status == booking.TIME_OVERFLOW:
         raise SimulationError(f"simulate: time passed 2**44 cycles on processor {report[2]}; the program is too long")
-    if status != kernel.OK:
-        raise InternalError(f"the event queue of processor {report[2]} overflowed ({capacity} places)")
+    if status != booking.OK:
+        raise InternalError(f"the event queue of processor {report[2]} overflowed")
     if timing.until_cycles:
         none = np.zeros((n, 0), np.int64)
-        return Times(none, none, waits.reshape(n, kernel.N_WAITS), int(report[1]), rounds, place)
-    return Times(np.ascontiguousarray(start), np.ascontiguousarray(done), waits.reshape(n, kernel.N_WAITS), int(report[1]))
+        return Times(none, none, waits.reshape(n, booking.N_WAITS), int(report[1]), rounds, place)
+    return Times(np.ascontiguousarray(start), np.ascontiguousarray(done), waits.reshape(n, booking.N_WAITS), int(report[1]))
+
+
+def has_one_in_flight(timing: Timing) -> bool:
+    """Whether the kernel for processors with one row in flight runs a program: it must do all that the program asks for."""
+    t = timing
+    return t.window == 1 and t.issue_cycles == 1 and t.is_serial and not t.detached.any()
+
+
+def _run_windows(timing: Timing, shared: tuple[object, ...], where: Array, found: tuple[Array, Array], ends: tuple[Array, ...]) -> int:
+    """Hands over to the kernel for windows of any size; returns its status."""
+    capacity = _pending_bound(timing)
+    if timing.window + timing.queue > kernel.MAX_SLOTS:
+        in_flight = f"{timing.window + timing.queue} rows in flight on one processor"
+        raise SimulationError(f"simulate: {in_flight} found, at most {kernel.MAX_SLOTS} expected; lower the issue window")
+    if capacity * timing.n_processors > MAX_QUEUE_EVENTS * 64:
+        raise SimulationError(f"simulate: {capacity} events may be pending on one processor; lower the issue window")
+    return kernel.run(
+        *shared, timing.window, timing.queue, timing.issue_cycles, int(timing.in_order), int(timing.is_serial),
+        timing.handshake_cycles, timing.hop_cycles, int(timing.is_wormhole), capacity, *found, where, *ends,
+        *_commands(timing), *_scratch(timing, capacity),
+    )  # fmt: skip
 
 
 def deadlock_sentence(timing: Timing, done: np.ndarray, describe: Callable[[int], str]) -> str:

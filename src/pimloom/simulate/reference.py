@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pimloom.errors import SimulationError
-from pimloom.kernels.engine import RECEIVE, SEND
+from pimloom.kernels.booking import RECEIVE, SEND
 from pimloom.simulate.timing import Times, Timing
 
 _COMPLETE, _LOCAL, _ISSUE, _SHARED = range(4)

@@ -7,7 +7,7 @@ from typing import Any, final
 
 import numpy as np
 
-from pimloom.kernels import engine as kernel
+from pimloom.kernels import booking
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -176,4 +176,4 @@ class Times:
 
 
 WAIT_NAMES = ("dependency", "resource", "message", "window")
-assert (kernel.WAIT_DEPENDENCY, kernel.WAIT_RESOURCE, kernel.WAIT_MESSAGE, kernel.WAIT_WINDOW) == (0, 1, 2, 3)
+assert (booking.WAIT_DEPENDENCY, booking.WAIT_RESOURCE, booking.WAIT_MESSAGE, booking.WAIT_WINDOW) == (0, 1, 2, 3)
