@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from oracles.memory_hazards import Touch, clashing_pairs, direct_edges, implied, unrolled
 from oracles.timed_order import TimedOrder
-from targets.conformance import compiled, machine
+from targets.conformance import compiled, machine, with_stages
 from targets.crossbar.networks import codes, quantised
 
+from pimloom.hardware import CrossbarHardware
 from pimloom.kernels import hazards as kernel
 from pimloom.program import Program
 from pimloom.program.accesses import local_accesses
@@ -115,7 +116,11 @@ PROGRAMS = [
 
 
 def program(name: str, where: str, mode: Mode) -> Program:
-    return split_rows(compiled(quantised(name), machine(where), mode, 1 if mode is Mode.LATENCY else 3))
+    hardware = machine(where)
+    if mode is Mode.LATENCY:
+        return split_rows(compiled(quantised(name), hardware, mode))
+    assert isinstance(hardware, CrossbarHardware)
+    return split_rows(with_stages(quantised(name), hardware, 3))
 
 
 def touched(program: Program) -> dict[int, Touch]:

@@ -11,12 +11,12 @@ from typing import Any, final
 import numpy as np
 import pytest
 from oracles.timed_order import TimedOrder
-from targets.conformance import MACHINES, assert_conforms, compiled, machine
+from targets.conformance import MACHINES, assert_conforms, compiled, machine, with_stages
 from targets.crossbar.networks import MADE, codes, quantised
 
 import pimloom
 from pimloom.errors import SimulationError
-from pimloom.hardware import load_hardware
+from pimloom.hardware import CrossbarHardware, load_hardware
 from pimloom.ir.evaluate import evaluate
 from pimloom.program import FIELDS, INSTRUCTIONS, OPCODES, Program, ragged
 from pimloom.program.rows import DEFAULTS, ROW
@@ -42,7 +42,10 @@ TIMED = [case for case in CASES if case[0] in BOTH]
 @cache
 def lowered(name: str, where: str, mode: Mode, samples: int = 0) -> Program:
     """A program as it was lowered, without search: its rows are not split and stand in the compiler's order."""
-    return compiled(quantised(name), machine(where), mode, samples or (1 if mode is Mode.LATENCY else 3))
+    hardware = machine(where)
+    if mode is Mode.THROUGHPUT and isinstance(hardware, CrossbarHardware) and hardware.core.issue.window == 1:
+        return with_stages(quantised(name), hardware, samples or 3)
+    return compiled(quantised(name), hardware, mode, samples or (1 if mode is Mode.LATENCY else 3))
 
 
 def relisted(program: Program) -> Program:
@@ -178,6 +181,22 @@ def test_relisted_programs_give_the_numbers_in_the_order_of_their_times(name: st
         meaning = evaluate(program.graph, inputs[sample])
         assert all(np.array_equal(outputs[value], meaning[value]) for value in program.graph.outputs), sample
     assert order.races() == []
+
+
+@pytest.mark.parametrize(("name", "where"), [(name, where) for name, where, mode in TIMED if mode is Mode.LATENCY])
+def test_samples_that_do_not_overlap_on_a_core_give_the_numbers_too(name: str, where: str) -> None:
+    before = split_rows(compiled(quantised(name), machine(where), Mode.THROUGHPUT, 3))
+    program = relist(before, overlaps=False)
+    assert program is not None and program.samples == 3 and program.rows["stage"].max() == 0
+    assert_same_rows(before, program)
+    inputs = [codes(program.graph, seed) for seed in range(3)]
+    order = TimedOrder(program, engine.run(cost(program).timing), inputs)
+    for sample, outputs in enumerate(order.run(by="done")):
+        meaning = evaluate(program.graph, inputs[sample])
+        assert all(np.array_equal(outputs[value], meaning[value]) for value in program.graph.outputs), sample
+    assert order.races() == []
+    once = relist(replace(before, samples=1))
+    assert once is not None and np.array_equal(once.rows, program.rows)
 
 
 @pytest.mark.parametrize(("name", "mode"), [("squeeze excite", Mode.THROUGHPUT), ("tiny_cnn", Mode.LATENCY), ("tiny_cnn", Mode.THROUGHPUT)])

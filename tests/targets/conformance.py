@@ -10,13 +10,17 @@ from oracles.row_costs import assert_forms_cost_the_same
 from targets.crossbar.networks import codes
 
 from pimloom.execute import Interpreter
-from pimloom.hardware import Hardware, load_hardware
+from pimloom.hardware import CrossbarHardware, Hardware, load_hardware
 from pimloom.ir.evaluate import evaluate
 from pimloom.ir.graph import Graph
 from pimloom.program import Program
 from pimloom.program.verify import verify_program
 from pimloom.simulate import simulate
 from pimloom.targets import TARGETS, Mode, Request
+from pimloom.targets.crossbar.compile import lower
+from pimloom.targets.crossbar.lower import Options
+from pimloom.targets.crossbar.mapper import FILLS, Mapper
+from pimloom.targets.crossbar.placement import Policy
 
 MACHINES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "toy": ("toy", ("core.crossbars=64",)),
@@ -48,6 +52,13 @@ def machine(name: str) -> Hardware:
 def compiled(graph: Graph, hardware: Hardware, mode: Mode = Mode.LATENCY, samples: int = 1) -> Program:
     """The program of a quantised graph, from the target that serves the machine, without search."""
     return TARGETS[hardware.kind].compile(graph, hardware, Request(mode, samples, 0, 0, None, lambda _: None))
+
+
+def with_stages(graph: Graph, hardware: CrossbarHardware, samples: int) -> Program:
+    """A throughput program whose early layers work ahead, which the compiler does not make where cores do one thing at a time."""
+    mapper = Mapper(graph, hardware, Mode.THROUGHPUT)
+    mapped = next(found for fill in FILLS if (found := mapper.map(fill, (Policy.LEAST_LOADED,))) is not None)
+    return lower(mapper, mapped, Options(mode=Mode.THROUGHPUT.value, samples=samples))
 
 
 def assert_conforms(graph: Graph, program: Program, seeds: tuple[int, ...] = (0, 1)) -> None:

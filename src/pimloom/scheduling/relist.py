@@ -40,17 +40,22 @@ def can_relist(program: Program) -> bool:
     return rules.window == 1 and rules.is_serial and not rules.detaches_transfers and not program.hardware.shares_memory
 
 
-def relist(program: Program, duration: Array | None = None) -> Program | None:
+def relist(program: Program, duration: Array | None = None, *, overlaps: bool = True) -> Program | None:
     """Puts the rows of a program in the order of a list schedule.
 
     Args:
-        program: one that `can_relist`.
+        program: one that `can_relist`; without stages, if its samples are not to overlap.
         duration: int64[n], cycles of each row, if not those on an idle machine.
+        overlaps: whether a processor may begin a sample before it has ended the one before. If not, the order is that of one sample
+            by itself, which lets every processor go through its list as fast as it can, and on with the next sample.
 
     Returns:
         The program with its rows in another order; None if there is none: rows wait in a circle, memory asks for a later sample,
         or the times of one sample do not settle into a period.
     """
+    if not overlaps and program.samples > 1:
+        alone = relist(replace(program, samples=1), duration)
+        return None if alone is None else replace(alone, samples=program.samples)
     samples = STEADY_SAMPLES if program.samples > 1 else 1
     cycles = np.maximum(idle_cycles(program) if duration is None else duration, 1)
     source, target, distance = _edges(program)
