@@ -134,7 +134,7 @@ def shares(program: Program) -> dict[str, float]:
     What an instruction takes beyond its work on an idle machine is waiting.
     """
     costed = cost(program)
-    t, times = costed.timing, engine.run(costed.timing)
+    t, times = costed.timing.by_row(), engine.run(costed.timing)
     done = times.done[:, 0]
     before = np.concatenate(([0], done[:-1]))
     first = program.stream_ptr[:-1][np.diff(program.stream_ptr) > 0]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from program.pimsim.pimsim_files import document, write_architecture, write_program
+from program.pimsim.random_programs import random_lists
 from test_cli import command
 
 import pimloom
@@ -172,3 +174,73 @@ def test_a_program_that_cannot_be_said_is_refused(tmp_path: Path) -> None:
     save_program(pimloom.compile("tiny_transformer", "toy", effort=0).program, tmp_path / "p.npz")
     sentence = fails(tmp_path, tmp_path / "p.npz", "-o", tmp_path / "x.gz", "--config-out", tmp_path / "x.json")
     assert "pimsim-nn cannot run it" in sentence
+
+
+# Files that somebody has damaged ------------------------------------------------------------------------------------
+
+ODD: list[Any] = [
+    0, -1, 1, 7, 2**31 - 1, 2**31, -(2**31), 2**40, 136_000, 1e308, -1e308, 0.5, 1e-300, float("nan"), float("inf"), None, True,
+    "7", "", [], {},
+]  # fmt: skip
+"""What may stand in the place of a value."""
+
+
+def change_a_value(document: Any, rng: random.Random) -> None:
+    """Puts something odd in the place of one value, or of all that is below one."""
+    at = document
+    while True:
+        key: Any = rng.choice(list(at)) if isinstance(at, dict) else rng.randrange(len(at))
+        if not isinstance(at[key], dict | list) or not at[key] or rng.random() < 0.05:
+            at[key] = rng.choice(ODD)
+            return
+        at = at[key]
+
+
+def change_a_list(lists: dict[int, list[dict[str, Any]]], rng: random.Random) -> None:
+    """Leaves an instruction out, says one twice, exchanges two, or renames one."""
+    one = lists[rng.choice(list(lists))]
+    at, other = rng.randrange(len(one)), rng.randrange(len(one))
+    match rng.randrange(4):
+        case 0:
+            del one[at]
+        case 1:
+            one.insert(other, one[at])
+        case 2:
+            one[at], one[other] = one[other], one[at]
+        case _:
+            one[at] = {**one[at], "op": rng.choice(["nop", "send", "recv", "sync", "wait", "ld", "mvmul", "sld", "LD"])}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_damaged_files_end_in_a_result_or_one_sentence(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    program, config = write_program(tmp_path, LISTS), write_architecture(tmp_path, SERIAL)
+    lists = random_lists(rng, 4, 40)
+    match seed % 5:
+        case 0:
+            change_a_list(lists, rng)
+        case 1 | 2:
+            path = (program, config, tmp_path / "network.json")[rng.randrange(3)]
+            content = json.loads(path.read_text())
+            change_a_value(content, rng)
+            path.write_text(json.dumps(content))
+            lists = {}
+        case _:
+            pass
+    if lists:
+        config = write_architecture(tmp_path, {**SERIAL, "chip_config.core_config.local_memory_config.memory_size": 2**31 - 1})
+        program = write_program(tmp_path, lists)
+    if seed % 5 > 2:
+        data = bytearray(program.read_bytes() if seed % 5 == 3 else gzip.compress(program.read_bytes()))
+        for _ in range(rng.randrange(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        program.write_bytes(data[: rng.randrange(len(data))] if rng.random() < 0.3 else data)
+    for command_line in (
+        ("convert", program, "--config", config, "-o", tmp_path / "p.npz"), ("simulate", tmp_path / "p.npz"),
+        ("convert", tmp_path / "p.npz", "-o", tmp_path / "x.gz", "--config-out", tmp_path / "x.json"),
+    ):  # fmt: skip
+        code, _, err = command(*command_line)
+        if code:
+            assert code == 2 and err.startswith("pimloom: ") and err.count("\n") == 1, err
+            assert not (tmp_path / "x.gz").exists()
+            break

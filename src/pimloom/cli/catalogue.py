@@ -132,17 +132,28 @@ def _work(graph: Graph) -> tuple[int, int]:
 @app.command("warmup")
 def warmup_command() -> None:
     """Compiles the kernels, so that the next run starts at once."""
+    import tempfile
     import time
+    from pathlib import Path
 
     from pimloom import api
+    from pimloom.program.pimsim import read_program
+    from pimloom.program.pimsim.convert import to_table
+    from pimloom.program.pimsim.writer import write_program
 
     begun = time.perf_counter()
-    with stages(*COMPILING, "simulating", "executing") as begin:
+    with stages(*COMPILING, "simulating", "executing", "programs of pimsim-nn") as begin:
         compiled = api.compile("tiny_mlp", "toy", progress=begin)
         begin("simulating")
         compiled.simulate()
         begin("executing")
         verification = compiled.verify(reference="none")
+        begin("programs of pimsim-nn")
+        lists = api.to_pimsim(api.compile("tiny_mlp", "pimcomp-default", effort=0).program)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "tiny_mlp.gz"
+            write_program(to_table(lists), path)
+            read_program(path)
     if not verification.ok:
         raise ProgramError("warmup: the numbers of the smallest program are wrong; reinstall pimloom")
     print_text(f"ready in {time.perf_counter() - begun:.1f} s")

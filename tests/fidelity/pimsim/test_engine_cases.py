@@ -31,6 +31,8 @@ TOLERANCE = 0.02
 LEAST_GAIN = 25
 """A floor that holds on a busy machine; docs/pimsim.md has the figures of a quiet one."""
 
+LEAST_READING_GAIN = 3
+
 
 def program_of(row: dict[str, str], quirks: Quirks | None = None) -> Program:
     assert REFERENCE is not None
@@ -72,6 +74,19 @@ def test_it_takes_a_small_part_of_the_time() -> None:
         simulate(program, trace=False)
         taken.append(time.process_time() - begun)
     assert min(taken) * LEAST_GAIN < float(row["pimsim_cpu_s_without_load"])
+
+
+@needs_reference
+@pytest.mark.parametrize("name", sorted({row["program"] for row in CASES if row["pimsim_load_cpu_s"]}))
+def test_reading_takes_a_third_of_the_time_at_most(name: str) -> None:
+    assert REFERENCE is not None
+    theirs = next(float(row["pimsim_load_cpu_s"]) for row in CASES if row["program"] == name)
+    taken: list[float] = []
+    for _ in range(5):
+        begun = time.process_time()
+        read_program(REFERENCE / name)
+        taken.append(time.process_time() - begun)
+    assert min(taken) * LEAST_READING_GAIN < theirs
 
 
 @needs_reference

@@ -21,16 +21,18 @@ from pimloom.hardware.pimsim import Quirks
 from pimloom.program.pimsim.check import check_widths
 from pimloom.program.pimsim.messages import check_messages
 from pimloom.program.pimsim.opcodes import CODE
-from pimloom.program.pimsim.records import Block, Records
-from pimloom.program.pimsim.registers import History, Registers
+from pimloom.program.pimsim.records import Block, Records, Rows
 from pimloom.program.pimsim.table import COLUMNS, PimsimProgram
 from pimloom.program.pimsim.textstream import TextStream, pieces
 from pimloom.program.rows import Array
 
 _CORE: Final = re.compile(r"core(0|[1-9][0-9]{0,8})")
-_MOST_CORES: Final = 1 << 20
+_MOST_CORES: Final = 1 << 12
+"""The network is a table of all pairs of cores."""
+
 _LARGE_BYTES: Final = 16 << 20
 _SETBW: Final = CODE["setbw"]
+_FOUND: Final = ("position", "record", "rd", "rs1", "rs2", "low")
 
 
 def read_program(path: str | os.PathLike[str], *, quirks: Quirks | None = None) -> PimsimProgram:
@@ -49,18 +51,18 @@ def read_program(path: str | os.PathLike[str], *, quirks: Quirks | None = None) 
     # page faults of the first file cost a fifth of its time.
     np.empty(_LARGE_BYTES, np.uint8)
     stream = TextStream(str(path), pieces(Path(path)))
-    config, cores = _sections(stream, chosen)
-    program = _assemble(stream.source, config, cores)
+    records = Records(refuses_loads=not chosen.load_writes_register_zero)
+    config, cores = _sections(stream, records)
+    program = _assemble(stream.source, config, cores, records.table.rows())
     check_messages(program)
     if not chosen.bit_width_resets_to_zero:
         check_widths(program)
     return program
 
 
-def _sections(stream: TextStream, quirks: Quirks) -> tuple[dict[str, Any], dict[int, _Core]]:
+def _sections(stream: TextStream, records: Records) -> tuple[dict[str, Any], dict[int, _Core]]:
     config: Any = None
     cores: dict[int, _Core] = {}
-    records = Records()
     if not stream.peek():
         stream.fail("an empty file")
     stream.expect("{")
@@ -78,7 +80,7 @@ def _sections(stream: TextStream, quirks: Quirks) -> tuple[dict[str, Any], dict[
             number = int(match.group(1))
             if number in cores:
                 raise ProgramError(f"{stream.source}: core {number} has two lists of instructions, one expected")
-            cores[number] = _Core(stream, number, records, quirks)
+            cores[number] = _Core(stream, number, records)
         is_first = False
         if stream.expect(",}") == "}":
             stream.at -= 1
@@ -95,61 +97,48 @@ def _sections(stream: TextStream, quirks: Quirks) -> tuple[dict[str, Any], dict[
 class _Core:
     """The instructions of one core, read from the stream as they come."""
 
-    def __init__(self, stream: TextStream, number: int, records: Records, quirks: Quirks) -> None:
+    def __init__(self, stream: TextStream, number: int, records: Records) -> None:
         self.length = 0
         self.parts: list[dict[str, Array]] = []
-        self._registers = Registers()
-        self._bits = {"ibiw": 0, "obiw": 0}
+        self._bits = (0, 0)
         for block in records.blocks(stream, number):
-            if not quirks.load_writes_register_zero:
-                _refuse_loads(stream, number, self.length, block)
-            self._take(block)
+            self._take(block, records.table.rows())
 
-    def _take(self, block: Block) -> None:
-        history = self._registers.advance(block)
-        opcode = block.other["opcode"]
-        kept = np.flatnonzero(opcode > _SETBW)
-        at = block.other_at[kept]
-        part = _columns(block.other[kept], at, history)
-        part["position"] = at + self.length
+    def _take(self, block: Block, rows: Rows) -> None:
+        """Keeps what is not `setbw`: which record it is, and what that does not say."""
+        found = block.found
+        opcode = rows["opcode"][found[1]]
         widths = np.flatnonzero(opcode == _SETBW)
-        for column, key in (("input_bits", "ibiw"), ("output_bits", "obiw")):
-            values = np.concatenate(([self._bits[key]], block.other[key][widths]))
-            part[column] = values[np.searchsorted(widths, kept)] if widths.size else np.full(kept.size, values[0])
-            self._bits[key] = int(values[-1])
-        self.parts.append({name: part[name].astype(dtype) for name, dtype in COLUMNS.items()})
+        kept = np.flatnonzero(opcode != _SETBW)
+        part = self._widths(kept, widths, rows[found[1][widths]])
+        part |= dict(zip(_FOUND, found[:, kept] if widths.size else found, strict=True))
+        part["position"] += self.length
+        self.parts.append(part)
         self.length += block.length
 
+    def _widths(self, kept: Array, widths: Array, rows: Rows) -> dict[str, Array]:
+        """Element widths in force at the instructions `kept` of a block, which sets them at `widths`."""
+        last = np.searchsorted(widths, kept)
+        values = [np.concatenate(([before], rows[key])).astype(np.int8) for before, key in zip(self._bits, ("ibiw", "obiw"), strict=True)]
+        self._bits = (int(values[0][-1]), int(values[1][-1]))
+        return {"input_bits": values[0][last], "output_bits": values[1][last]}
 
-def _columns(rows: Array, at: Array, history: History) -> dict[str, Array]:
-    """Columns of the instructions `at` of a block, with registers replaced by what they hold."""
+
+def _stated(rows: Rows) -> dict[str, Array]:
+    """Columns that a record alone decides."""
     opcode = rows["opcode"]
-    is_mvmul, is_load, is_store = opcode == CODE["mvmul"], opcode == CODE["ld"], opcode == CODE["st"]
-    has_peer = (opcode == CODE["send"]) | (opcode == CODE["recv"]) | (opcode == CODE["sync"])
-    is_wait = opcode == CODE["wait"]
-    low = np.where(is_load, rows["rs1"] + 1, np.where(is_store, rows["rd"] + 1, -1))
-    rd, rs1, rs2, low_word = history.read(at, rows["rd"], rows["rs1"], rows["rs2"], low)
+    is_mvmul, is_wait, is_sync = opcode == CODE["mvmul"], opcode == CODE["wait"], opcode == CODE["sync"]
+    has_peer = (opcode == CODE["send"]) | (opcode == CODE["recv"]) | is_sync
     return {
-        "opcode": opcode, "rd": rd, "rs1": rs1, "rs2": rs2, "low": low_word,
-        "length": rows["len"], "size": rows["size"],
+        "opcode": opcode, "length": rows["len"], "size": rows["size"],
         "group": np.where(is_mvmul, rows["group"], -1), "weight_bits": np.where(is_mvmul, rows["mbiw"], 0),
-        "peer": np.where(has_peer, rows["core"], -1),
-        "event": np.where(is_wait | (opcode == CODE["sync"]), rows["event_register"], -1),
+        "peer": np.where(has_peer, rows["core"], -1), "event": np.where(is_wait | is_sync, rows["event_register"], -1),
         "value": np.where(is_wait, rows["wait_value"], rows["imm"]),
         "offset": rows["offset_value"], "selection": rows["offset_select"] & 7,
     }  # fmt: skip
 
 
-def _refuse_loads(stream: TextStream, core: int, first: int, block: Block) -> None:
-    at = block.other_at[block.other["opcode"] == CODE["sld"]]
-    if at.size:
-        raise ProgramError(
-            f"{stream.source}: core {core}, instruction {first + int(at[0])}: sld takes a register from global memory, "
-            "whose contents no reader knows; address with sldi instead"
-        )
-
-
-def _assemble(source: str, config: dict[str, Any], cores: dict[int, _Core]) -> PimsimProgram:
+def _assemble(source: str, config: dict[str, Any], cores: dict[int, _Core], rows: Rows) -> PimsimProgram:
     count = config.get("core_cnt")
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MOST_CORES:
         raise ProgramError(f"{source}: config.core_cnt is {count!r}, a number of cores from 1 to {_MOST_CORES} expected")
@@ -161,16 +150,23 @@ def _assemble(source: str, config: dict[str, Any], cores: dict[int, _Core]) -> P
     lists = [cores[k] for k in sorted(cores)]
     sizes = np.zeros(count + 1, np.int64)
     for k, core in cores.items():
-        sizes[k + 1] = sum(part["opcode"].size for part in core.parts)
-    # Column after column, and each part is let go when it is copied: the table is never there twice.
-    columns = {
-        name: np.concatenate([np.empty(0, dtype), *(part.pop(name) for core in lists for part in core.parts)])
-        for name, dtype in COLUMNS.items()
-    }
+        sizes[k + 1] = sum(part["record"].size for part in core.parts)
+    columns = _all_columns([part for core in lists for part in core.parts], rows)
     lengths = np.array([cores[k].length if k in cores else 0 for k in range(count)], np.int32)
     program = PimsimProgram(source, np.cumsum(sizes), lengths, np.array(present), group_ptr, crossbars, **columns)
     _check_groups(program)
     return program
+
+
+def _all_columns(parts: list[dict[str, Array]], rows: Rows) -> dict[str, Array]:
+    """The columns of all cores; each part is let go when it is copied, so that the table is never there twice."""
+    records = np.concatenate([np.empty(0, np.int32), *(part.pop("record") for part in parts)])
+    stated = _stated(rows)
+    return {
+        name: stated[name].astype(dtype)[records] if name in stated else
+        np.concatenate([np.empty(0, dtype), *(part.pop(name) for part in parts)])
+        for name, dtype in COLUMNS.items()
+    }  # fmt: skip
 
 
 def _groups(source: str, config: dict[str, Any], count: int) -> tuple[Array, Array]:

@@ -1,9 +1,9 @@
 """Instructions of a JSON program as packed records, the same text parsed once.
 
-PIMCOMP's programs consist of few different instruction texts (28 thousand among 1.2 million in a SqueezeNet), all
-laid out alike. So the text of a list is split at the separator between its instructions, and each piece is looked up;
-only texts not seen before are parsed, by the general JSON parser. A piece counts only if it is a JSON object by itself,
-and then the list is made of just these objects; text laid out otherwise is parsed one instruction after the other.
+PIMCOMP's programs consist of few different instruction texts (28 thousand among 1.2 million in a SqueezeNet, 260 without those that
+load a register), all laid out alike. So a list is taken apart at the separator between its instructions, and each piece is
+compared with those seen before; only new texts are parsed, by the general JSON parser. A piece counts only if it is a JSON object
+by itself, and then the list is made of just these objects; text laid out otherwise is parsed one instruction after the other.
 """
 
 from __future__ import annotations
@@ -11,39 +11,42 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, cast, final
 
 import numpy as np
 
 from pimloom.errors import ProgramError
-from pimloom.program.pimsim.immediates import PAD, Literal, Pattern, words
-from pimloom.program.pimsim.opcodes import BY_NAME, CODE, N_REGISTERS, Operation
+from pimloom.kernels import texts as kernel
+from pimloom.program.pimsim.opcodes import BY_CODE, BY_NAME, CODE, N_REGISTERS, Operation
+from pimloom.program.pimsim.scan import PAD, Meaning, Scanner, registers_at_reset
 from pimloom.program.pimsim.textstream import TextStream, decode
 from pimloom.program.rows import Array
 
 RECORD: Final = np.dtype([
-    ("opcode", "<i4"), ("imm", "<i4"), ("rd", "<i4"), ("rs1", "<i4"), ("rs2", "<i4"), ("len", "<i4"), ("size", "<i4"),
+    ("opcode", "<i4"), ("imm", "<i4"), ("rd", "<i4"), ("rs1", "<i4"), ("rs2", "<i4"), ("low", "<i4"), ("len", "<i4"), ("size", "<i4"),
     ("group", "<i4"), ("mbiw", "<i4"), ("core", "<i4"), ("event_register", "<i4"), ("wait_value", "<i4"),
     ("ibiw", "<i4"), ("obiw", "<i4"), ("offset_value", "<i4"), ("offset_select", "<i4"),
 ])  # fmt: skip
-"""One instruction as the file states it; registers that the mnemonic does not use are -1."""
+"""One instruction as the file states it; registers that the mnemonic does not use are -1, `low` is that of a low word."""
 
 Rows = np.ndarray[Any, np.dtype[np.void]]
 
-_PACK: Final = struct.Struct("<16i").pack
+_PACK: Final = struct.Struct("<17i").pack
+_HEAD: Final = struct.Struct("<6i").unpack_from
 _NUMBERS: Final = ("imm", "len", "size", "group", "mbiw", "core", "event_register", "wait_value", "ibiw", "obiw")
 _NO_OFFSET: Final[dict[str, Any]] = {}
 _OFFSET: Final = ("offset_value", "offset_select")
 _LEAST: Final = {"len": 0, "size": 0, "group": 0, "core": 0, "event_register": 0, "offset_select": 0}
-_SLDI: Final = CODE["sldi"]
 _MOST_BITS: Final = 64
 _MOST_EVENT: Final = 31
+_FIRST_ROOM: Final = 1 << 10
+_LONG_BYTES: Final = 1 << 24
 _MOST_TEXTS: Final = 1 << 17
 """Different texts kept in memory; a program with more of them parses some again."""
 
-_SEPARATOR: Final = re.compile(r"[ \t\r\n]*,[ \t\r\n]*\{")
+_SEPARATOR: Final = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*\{")
 _FIRST_SINGLES: Final = 64
 _MOST_SINGLES: Final = 1 << 16
 
@@ -55,33 +58,19 @@ class Block:
 
     Attributes:
         length: instructions in it.
-        load_at: int64[f], places of plain `sldi` in the block, ascending.
-        load_register: int32[f], what they write.
-        load_constant: int32[f], the value.
-        other_at: int64[k], places of all others (which may be `sldi` as well), ascending.
-        other: RECORD[k].
+        found: int32[6, k]: of those that are not scalar the place in the block, ascending; the record in `Records.table`; and what
+            their registers hold: rd, rs1, rs2 and that of a low word; 0 where they have none.
     """
 
     length: int
-    load_at: Array
-    load_register: Array
-    load_constant: Array
-    other_at: Array
-    other: Rows
-
-    @staticmethod
-    def of(records: Sequence[bytes]) -> Block:
-        """A block of packed records."""
-        nothing = np.empty(0, np.int64)
-        rows = np.frombuffer(b"".join(records), RECORD)
-        return Block(rows.size, nothing, nothing, nothing, np.arange(rows.size), rows)
+    found: Array
 
 
 @final
 class InstructionError(Exception):
     """What is wrong with one instruction, without its place."""
 
-    def __init__(self, what: str, text: str = "") -> None:
+    def __init__(self, what: str, text: bytes = b"") -> None:
         """Keeps the text of the instruction, so that its place can be found."""
         super().__init__(what)
         self.text = text
@@ -108,8 +97,9 @@ def record(value: Any) -> bytes:
     numbers = [fields.get(key, 0) for key in _NUMBERS]
     amount, selection = offset.get("offset_value", 0), offset.get("offset_select", 0)
     try:
-        packed = _PACK(operation.code, numbers[0], rd, rs1, rs2, *numbers[1:], amount, selection)
-    except struct.error:
+        low = fields.get(operation.pair, 0) + 1 if operation.pair else -1
+        packed = _PACK(operation.code, numbers[0], rd, rs1, rs2, low, *numbers[1:], amount, selection)
+    except (struct.error, TypeError):
         return record(_as_integers(operation, fields, offset))
     _check(operation, fields, offset)
     return packed
@@ -167,36 +157,81 @@ class _TextError(Exception):
 
 
 @final
-class _Seen(dict[str, bytes]):
-    """Text of an instruction, without its braces, to its record."""
+class Table:
+    """The different records of a program.
 
-    def __missing__(self, text: str) -> bytes:
+    Attributes:
+        size: how many there are.
+    """
+
+    def __init__(self, *, refuses_loads: bool = False) -> None:
+        """Starts empty."""
+        self.size = 0
+        self._refuses_loads = refuses_loads
+        self._rows = np.zeros(_FIRST_ROOM, RECORD)
+        self._number: dict[bytes, int] = {}
+
+    def checked(self, value: Any) -> bytes:
+        """The record of an instruction object.
+
+        Raises:
+            InstructionError: it is no instruction, or one that is refused.
+        """
+        packed = record(value)
+        if self._refuses_loads and _HEAD(packed)[0] == kernel.LOAD:
+            raise InstructionError("sld takes a register from global memory, whose contents no reader knows; address with sldi instead")
+        return packed
+
+    def number(self, packed: bytes) -> int:
+        """The number of a record, a new one if it is not known (or was forgotten)."""
+        found = self._number.get(packed)
+        if found is not None:
+            return found
+        if self.size == self._rows.size:
+            self._rows = np.concatenate((self._rows, np.zeros_like(self._rows)))
+        if len(self._number) >= _MOST_TEXTS:
+            self._number.clear()
+        self._rows[self.size] = np.frombuffer(packed, RECORD)[0]
+        self._number[packed] = self.size
+        self.size += 1
+        return self.size - 1
+
+    def meaning(self, text: bytes) -> Meaning:
+        """What an instruction's text means, without its braces."""
         try:
-            fields = decode("{" + text + "}")
+            fields = decode("{" + text.decode() + "}")
         except (ValueError, RecursionError):
             raise _TextError from None
         try:
-            found = record(fields)
+            packed = self.checked(fields)
         except InstructionError as fault:
             raise InstructionError(str(fault), text) from None
-        self[text] = found
-        return found
+        code, constant, rd, rs1, rs2, _ = _HEAD(packed)
+        operation = BY_CODE[code]
+        return Meaning(self.number(packed), code, (constant, rd, rs1, rs2), operation.registers, operation.pair)
 
-    def shrink(self) -> None:
-        """Forgets everything when there are too many texts."""
-        if len(self) > _MOST_TEXTS:
-            self.clear()
+    def rows(self) -> Rows:
+        """RECORD[size]."""
+        return self._rows[: self.size]
 
 
 @final
 class Records:
-    """Reads lists of instructions; remembers the texts it has seen."""
+    """Reads lists of instructions; remembers the texts it has seen.
 
-    def __init__(self) -> None:
-        """Starts with nothing seen."""
-        self._seen = _Seen()
-        self._pattern: Pattern | None = None
-        self._separator = ""
+    Attributes:
+        table: the records that blocks name.
+    """
+
+    def __init__(self, *, refuses_loads: bool = False) -> None:
+        """Starts with nothing seen.
+
+        Args:
+            refuses_loads: whether registers loaded from global memory are an error; else they hold 0.
+        """
+        self.table = Table(refuses_loads=refuses_loads)
+        self._scanner = Scanner(self.table.meaning)
+        self._separator = b""
 
     def blocks(self, stream: TextStream, core: int) -> Iterator[Block]:
         """Takes one list from the stream, block by block.
@@ -208,109 +243,91 @@ class Records:
         if stream.peek() == "]":
             stream.at += 1
             return
-        separator, singles, position = self._separator, _FIRST_SINGLES, 0
+        singles, position, registers = _FIRST_SINGLES, 0, registers_at_reset()
         while True:
-            block = self._alike(stream, separator, core, position) if separator else None
+            block = self._alike(stream, core, position, registers) if self._separator else None
             if block is None:  # laid out in another way from here on: learn it, one instruction at a time
-                wanted = 1 if not separator else singles
-                singles = min(2 * singles, _MOST_SINGLES) if separator else singles
-                block, separator = _singles(stream, wanted, core, position, separator)
+                wanted = 1 if not self._separator else singles
+                singles = min(2 * singles, _MOST_SINGLES) if self._separator else singles
+                block = self._singles(stream, wanted, core, position, registers)
             elif not block.length:
-                if stream.more():
+                if len(stream.data) - stream.at < _LONG_BYTES and stream.more():
                     continue
-                block, separator = _singles(stream, 1, core, position, separator)
+                block = self._singles(stream, 1, core, position, registers)
             else:
                 singles = _FIRST_SINGLES
-            self._separator = separator
             position += block.length
             yield block
             if stream.peek() == "]":
                 stream.at += 1
                 return
 
-    def _alike(self, stream: TextStream, separator: str, core: int, position: int) -> Block | None:
-        """Takes the instructions in memory that are set apart by `separator`: none if no one is whole, None if they are not alike."""
-        text, at = stream.text, stream.at
-        if text[at] != "{":
+    def _alike(self, stream: TextStream, core: int, position: int, registers: Array) -> Block | None:
+        """Takes the instructions in memory that are set apart alike: none if no one is whole, None if they are not alike."""
+        data, at, separator = stream.data, stream.at, self._separator
+        if data[at : at + 1] != b"{":
             return None
-        end = text.find("]", at)
+        end = data.find(b"]", at)
         if end < 0:
-            stop = text.rfind(separator, at)
+            stop = data.rfind(separator, at)
             if stop < 0:
-                return Block.of(())
+                return _NO_BLOCK
             after = stop + len(separator) - 1
         else:
-            stop = text.rfind("}", at, end)
+            stop = data.rfind(b"}", at, end)
             after = end
-            if stop < 0 or text[stop + 1 : end].strip(" \t\r\n"):
+            if stop < 0 or data[stop + 1 : end].strip(b" \t\r\n"):
                 return None
+        held = registers.copy()
         try:
-            block = self._block(text, at + 1, stop, separator)
+            block = self._block(data, at + 1, stop, held)
         except InstructionError as fault:
-            number = text[at + 1 : stop].split(separator).index(fault.text)
+            number = data[at + 1 : stop].split(separator).index(fault.text)
             raise located(stream, core, position + number, fault) from None
-        if block is not None:
-            stream.at = after
-        return block
-
-    def _block(self, text: str, begin: int, end: int, separator: str) -> Block | None:
-        """The objects of `text[begin:end]`, which holds no `]`, set apart by `separator`; None if a part is no object."""
-        cut = text[max(begin - PAD, 0) : end + PAD]
-        if not cut.isascii():
-            return None
-        missing = max(PAD - begin, 0)
-        data = cut.encode("ascii") if not missing and len(text) >= end + PAD else b" " * missing + cut.encode("ascii") + b" " * PAD
-        view = words(data)
-        start, stop = _parts(np.frombuffer(data, np.uint8)[: end - begin + 2 * PAD], view, separator)
-        nothing = np.empty(0, np.int64)
-        loads = self._pattern.find(view, start, stop) if self._pattern is not None else (nothing, nothing, nothing)
-        is_other = np.ones(start.size, bool)
-        is_other[loads[0]] = False
-        other = np.flatnonzero(is_other)
-        shift = begin - PAD
-        ends = zip((start[other] + shift).tolist(), (stop[other] + shift).tolist(), strict=True)
-        texts = [text[i:j] for i, j in ends]
-        try:
-            rows = np.frombuffer(b"".join(map(self._seen.__getitem__, texts)), RECORD)
         except _TextError:
             return None
-        self._seen.shrink()
-        missed = np.flatnonzero(rows["opcode"] == _SLDI)
-        if missed.size > loads[0].size:
-            self._pattern = Pattern.learn(texts[int(missed[0])])
-        return Block(start.size, *loads, other, rows)
+        registers[:] = held
+        stream.at = after
+        return block
+
+    def _block(self, data: bytes, begin: int, end: int, registers: Array) -> Block:
+        """The objects of `data[begin:end]`, which holds no `]`, set apart alike."""
+        if end + PAD > len(data):
+            data = data[begin:end] + bytes(PAD)
+            begin, end = 0, len(data) - PAD
+        length, found = self._scanner.texts(data, begin, end, self._separator, registers)
+        return Block(length, found.copy())
+
+    def _singles(self, stream: TextStream, wanted: int, core: int, position: int, registers: Array) -> Block:
+        """Takes up to `wanted` instructions by the general parser; remembers what sets the last two apart."""
+        found: list[tuple[int, ...]] = []
+        at = 0
+        while at < wanted:
+            try:
+                packed = self.table.checked(stream.value())
+            except InstructionError as fault:
+                raise located(stream, core, position + at, fault) from None
+            code, constant, rd, rs1, rs2, low = _HEAD(packed)
+            held = registers[[rd, rs1, rs2, low]].tolist()
+            if code > kernel.MULTIPLY_CONSTANT:
+                found.append((at, self.table.number(packed), *held))
+            else:
+                registers[0 if code == kernel.LOAD else rd] = kernel.result(code, held[1], held[2], constant)
+            at += 1
+            if stream.peek() == "]":
+                break
+            gap = _SEPARATOR.match(stream.data, stream.at)
+            stream.expect(",")
+            if gap is not None:
+                self._separator = b"}" + gap.group()
+            if stream.peek() != "{":
+                stream.expect("{")
+        return Block(at, np.array(found, np.int32).reshape(-1, kernel.FOUND_ROWS).T)
 
 
-def _parts(data: Array, view: Array, separator: str) -> tuple[Array, Array]:
-    """int64[m] twice: start and stop of the parts of a padded text between separators."""
-    brace = PAD + np.flatnonzero(data[PAD:-PAD] == ord("{")) + 1
-    brace = brace[brace >= PAD + len(separator)]
-    first = brace - len(separator)
-    cut = Literal.of(separator).agree(view, first)
-    return np.concatenate(([PAD], brace[cut])), np.concatenate((first[cut], [data.size - PAD]))
+_NO_BLOCK: Final = Block(0, np.empty((kernel.FOUND_ROWS, 0), np.int32))
 
 
 def located(stream: TextStream, core: int, position: int, fault: InstructionError) -> ProgramError:
     """The error of an instruction."""
     return ProgramError(f"{stream.source}: core {core}, instruction {position}: {fault}")
-
-
-def _singles(stream: TextStream, wanted: int, core: int, position: int, separator: str) -> tuple[Block, str]:
-    """Takes up to `wanted` instructions by the general parser; also returns what sets the last two apart."""
-    packed: list[bytes] = []
-    while True:
-        try:
-            packed.append(record(stream.value()))
-        except InstructionError as fault:
-            raise located(stream, core, position + len(packed), fault) from None
-        gap = _SEPARATOR.match(stream.text, stream.at)
-        if gap is not None:
-            separator = "}" + gap.group()
-        if stream.peek() == "]":
-            break
-        stream.expect(",")
-        if stream.peek() != "{":
-            stream.expect("{")
-        if len(packed) >= wanted:
-            break
-    return Block.of(packed), separator

@@ -1,8 +1,7 @@
-"""JSON as a stream: a file is unpacked and decoded piece by piece, and values are taken from the front."""
+"""JSON as a stream: a file is unpacked piece by piece, and values are taken from the front."""
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 import zlib
@@ -15,7 +14,16 @@ from pimloom.errors import ProgramError
 PIECE_BYTES: Final = 1 << 20
 """Text unpacked at a time: what fits the processor's caches (0.25 to 4 MiB were tried; from 1 MiB on nothing is gained)."""
 
-_BLANK: Final = re.compile(r"[ \t\r\n]*")
+KEPT_BYTES: Final = 8
+"""Bytes before the present place that stay in memory, for those who look at whole words."""
+
+_BLANK: Final = re.compile(rb"[ \t\r\n]*")
+_MARK: Final = b"\xef\xbb\xbf"
+_FIRST_WINDOW: Final = 1 << 10
+_ASCII: Final = 0x80
+_LONGEST_CHARACTER: Final = 4
+_LONGEST_WORD: Final = 16
+_MOST_BYTES: Final = 1 << 26
 _AUTODETECT: Final = 47  # zlib: window of 32 KiB, header of gzip or zlib
 
 
@@ -77,53 +85,57 @@ def _unpacked(packed: Iterator[bytes]) -> Iterator[bytes]:
 
 @final
 class TextStream:
-    """The text of a JSON file from a moving place on.
+    """The bytes of a JSON file from a moving place on; text only where a value is taken.
 
     Attributes:
         source: the file, for messages.
-        text: what is in memory.
-        at: place in `text` up to which values were taken.
+        data: what is in memory.
+        at: place in `data` up to which values were taken.
     """
 
     def __init__(self, source: str, chunks: Iterator[bytes]) -> None:
-        """Starts before the first byte."""
+        """Starts before the first byte, after a byte order mark."""
         self.source = source
-        self.text = ""
+        self.data = b""
         self.at = 0
         self._chunks = chunks
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._is_over = False
         self._dropped = 0
+        while len(self.data) < len(_MARK) and self.more():
+            pass
+        if self.data.startswith(_MARK):
+            self.at = len(_MARK)
 
     def fail(self, what: str) -> NoReturn:
         """Raises ProgramError at the present place."""
-        raise ProgramError(f"{self.source}: not the JSON of a pimsim-nn program: {what} at character {self._dropped + self.at}")
+        raise ProgramError(f"{self.source}: not the JSON of a pimsim-nn program: {what} at byte {self._dropped + self.at}")
 
     def more(self) -> bool:
-        """Brings more text into memory; False at the end of the file. Text before the present place is dropped."""
+        """Brings more into memory; False at the end of the file. What lies far before the present place is dropped."""
         if self._is_over:
             return False
         chunk = next(self._chunks, None)
-        self._is_over = chunk is None
-        try:
-            found = self._decoder.decode(chunk or b"", final=self._is_over)
-        except UnicodeDecodeError:
-            self.fail("text that is not UTF-8")
-        self._dropped += self.at
-        self.text = self.text[self.at :] + found
-        self.at = 0
+        if chunk is None:
+            self._is_over = True
+            return False
+        drop = max(self.at - KEPT_BYTES, 0)
+        self._dropped += drop
+        self.data = self.data[drop:] + chunk
+        self.at -= drop
         return True
 
     def peek(self) -> str:
         """The next character that is not blank, '' at the end of the file."""
         while True:
-            match = _BLANK.match(self.text, self.at)
+            match = _BLANK.match(self.data, self.at)
             assert match is not None
             self.at = match.end()
-            if self.at < len(self.text):
-                return self.text[self.at]
+            if self.at < len(self.data):
+                break
             if not self.more():
                 return ""
+        byte = self.data[self.at]
+        return chr(byte) if byte < _ASCII else self._window(_LONGEST_CHARACTER)[0]
 
     def expect(self, allowed: str) -> str:
         """Takes one of the allowed characters."""
@@ -137,25 +149,50 @@ class TextStream:
     def value(self) -> Any:
         """Takes one JSON value of any kind."""
         self.peek()
+        size = _FIRST_WINDOW
         while True:
+            self._fill(size)
+            text = self._window(size)
             found: Any
             try:
-                found, end = _DECODER.raw_decode(self.text, self.at)
+                found, end = _DECODER.raw_decode(text)
             except RecursionError:
                 self.fail("values nested too deep")
             except ValueError as error:
-                if not self._grow():
+                if not _is_cut_off(error, text) or not self._fill(2 * size):
                     self.fail(f"no value ({getattr(error, 'msg', error)})")
-                continue
-            # A number that touches the end of the text may go on.
-            if end < len(self.text) or type(found) in (dict, list, str) or not self._grow():
-                self.at = end
-                return found
+            else:
+                # A number that touches the end of the text may go on.
+                if end < len(text) or type(found) in (dict, list, str) or not self._fill(2 * size):
+                    self.at += end if text.isascii() else len(text[:end].encode())
+                    return found
+            size *= 2
 
-    def _grow(self) -> bool:
-        """Doubles the text in memory, so that a long value costs no more than twice its length."""
-        wanted = 2 * (len(self.text) - self.at)
-        has_more = self.more()
-        while has_more and len(self.text) < wanted and self.more():
+    def _window(self, size: int) -> str:
+        """The next `size` bytes as text, less a character that is cut off."""
+        piece = self.data[self.at : self.at + size]
+        try:
+            return piece.decode()
+        except UnicodeDecodeError as error:
+            is_cut = error.end == len(piece) and error.start > len(piece) - _LONGEST_CHARACTER
+            if is_cut and self.at + size < len(self.data):
+                return piece[: error.start].decode() or self._window(size + _LONGEST_CHARACTER)
+            if is_cut and self.more():
+                return self._window(size)
+            self.at += error.start
+            self.fail("text that is not UTF-8")
+
+    def _fill(self, size: int) -> bool:
+        """Brings `size` bytes from the present place on into memory; False if there are no more than half of them."""
+        if size > _MOST_BYTES:
+            self.fail(f"a value of more than {_MOST_BYTES >> 20} MiB")
+        while len(self.data) - self.at < size and self.more():
             pass
-        return has_more
+        return len(self.data) - self.at > size // 2
+
+
+def _is_cut_off(error: ValueError, text: str) -> bool:
+    """Whether a text may be the beginning of a value: the parser met its end."""
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    return error.msg.startswith("Unterminated string") or error.pos > len(text) - _LONGEST_WORD
