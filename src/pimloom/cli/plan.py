@@ -1,4 +1,4 @@
-"""`plan`: how macros would be rewritten for one matrix, without a network."""
+"""`plan`: how macros would be rewritten, for one matrix without a network, or for every layer of a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from pimloom.cli.console import draw, new_table
 from pimloom.cli.files import Outputs, load_machine
-from pimloom.cli.options import FILES_PANEL, MACHINE_PANEL, HardwareOption, SetOption
+from pimloom.cli.options import FILES_PANEL, MACHINE_PANEL, HardwareOption, SetOption, ShapeOption
 from pimloom.cli.process import app
 from pimloom.errors import UsageError
 
@@ -30,10 +30,19 @@ Held = tuple[int | None, int | None, int | None]
 
 @app.command("plan")
 def plan_command(
-    rows: Annotated[int, typer.Option("--rows", min=1, rich_help_panel=_SIZES, help="Rows of the matrix: length of an input vector.")],
-    cols: Annotated[int, typer.Option("--cols", min=1, rich_help_panel=_SIZES, help="Columns of the matrix: outputs per vector.")],
-    vectors: Annotated[int, typer.Option("--vectors", min=1, rich_help_panel=_SIZES, help="Input vectors: tokens, pixels, a batch.")],
-    hardware: HardwareOption = "gpp-256", changes: SetOption = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="A network of the zoo or an ONNX file; without, --rows, --cols and --vectors."),
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option("--rows", min=1, rich_help_panel=_SIZES, help="Rows of the matrix: length of an input vector."),
+    ] = None,
+    cols: Annotated[
+        int | None, typer.Option("--cols", min=1, rich_help_panel=_SIZES, help="Columns of the matrix: outputs per vector."),
+    ] = None,
+    vectors: Annotated[
+        int | None, typer.Option("--vectors", min=1, rich_help_panel=_SIZES, help="Input vectors: tokens, pixels, a batch."),
+    ] = None,
+    shapes: ShapeOption = None, hardware: HardwareOption = "gpp-256", changes: SetOption = None,
     bandwidth: Annotated[
         int | None, typer.Option("--bandwidth", rich_help_panel=MACHINE_PANEL, help="Bytes per cycle of the off-chip link."),
     ] = None,
@@ -50,17 +59,30 @@ def plan_command(
                                  help="Draws macros and link over time, the plans of the strategies side by side."),
     ] = None,
 ) -> None:  # fmt: skip
-    """Plans the rewriting of macros for a matrix: macros, vectors per residency, write speed, stagger, and the bound."""
+    """Plans the rewriting of macros for a matrix, or for each layer of MODEL: macros, vectors per residency, write speed, stagger."""
     from pimloom.targets.sram.plan import candidates, check_setting
     from pimloom.targets.sram.work import Work
 
+    sizes, held = (vectors, rows, cols), (macros, residency, speed)
+    _check_given(model, sizes, held, figure, ablate=ablate)
+    if shapes and model is None:
+        raise UsageError("--shape: given without a network, whose inputs it is for; add a MODEL or leave it out")
     machine = _sram(hardware, [*(changes or ()), *([f"link.bytes_per_cycle={bandwidth}"] if bandwidth is not None else [])])
-    work, held = Work(vectors, rows, cols), (macros, residency, speed)
+    if ablate:
+        _check_ablation(held, strategy, figure)
+    if model is not None:
+        from pimloom.cli.plan_network import draw_network_plans, draw_network_steps
+
+        if ablate:
+            draw_network_steps(machine, model, shapes or (), _or(macros, 1), _or(residency, 1))
+        else:
+            draw_network_plans(machine, model, shapes or (), strategy, is_simulated=is_simulated)
+        return
+    work = Work(_or(vectors, 1), _or(rows, 1), _or(cols, 1))
     if any(value is not None for value in held):
         fastest = machine.macro.fastest_write_bytes_per_cycle
         check_setting(machine, work, _or(macros, 1), _or(residency, 1), _or(speed, fastest))
     if ablate:
-        _check_ablation(held, strategy, figure)
         draw(lambda console: _draw_steps(console, machine, work, _or(macros, 1), _or(residency, 1)))
         return
     fixed: dict[str, Any] = dict(zip(("macros", "vectors", "speeds"), ([v] if v is not None else None for v in held), strict=True))
@@ -95,6 +117,22 @@ def _write_figure(path: str | Path, machine: SramHardware, work: Work, found: Se
     titles = {f"{name} (N {firsts[name].macros}, n {firsts[name].vectors})": firsts[name] for name in STRATEGIES if name in firsts}
     heading = f"{work.vectors} vectors x {work.rows} x {work.cols} on {machine.name}, {machine.link.bytes_per_cycle} bytes per cycle"
     write_occupancy(path, heading, api.product_occupancies(machine, work, titles))
+
+
+def _check_given(model: str | None, sizes: Held, held: Held, figure: str | None, *, ablate: bool) -> None:
+    """Refuses half a matrix, and beside a network what only a matrix has."""
+    given = dict(zip(("--vectors", "--rows", "--cols"), sizes, strict=True))
+    missing = [name for name, size in given.items() if size is None]
+    if model is None:
+        if missing:
+            what = "neither a network nor a matrix" if len(missing) == len(given) else f"no {' and no '.join(missing)}"
+            raise UsageError(f"plan: {what} found, a MODEL or --rows, --cols and --vectors expected")
+        return
+    if not ablate:
+        given |= dict(zip(("--macros", "--residency", "--write-speed"), held, strict=True))
+    for name, value in (*given.items(), ("--figure", figure)):
+        if value is not None:
+            raise UsageError(f"{name}: given with the network '{model}', whose layers have settings of their own; leave it out")
 
 
 def _check_ablation(held: Held, strategy: str, figure: str | None) -> None:

@@ -237,6 +237,15 @@ def _general(c: SramCosts, at: Array) -> None:
         c.costs.add_bytes("off-chip link", at, moved)
 
 
+def _rows_used(program: Program) -> Array:
+    """int64[n]: rows of the macro that a product uses, on which its energy depends; 0 for other rows."""
+    rows, groups = program.rows, program.groups
+    used = np.zeros(rows.size, np.int64)
+    at = np.flatnonzero(rows["opcode"] == OPCODES["mvm"])
+    used[at] = (groups.row_stop - groups.row_start)[rows["arg"][at]]
+    return used
+
+
 SRAM = Machine(
     kind="sram",
     resources=SramResources.of,
@@ -252,6 +261,18 @@ SRAM = Machine(
         "store": _transfer,
         "general": _general,
     },
+    reads={
+        "write_weights": ("processor", "length", "count", "dst"),
+        "gather": ("processor",),
+        "mvm": ("processor", "length", "count"),
+        "wait": ("processor", "length"),
+        "preset": (),
+        "finish": ("length", "count"),
+        "load": ("processor", "length", "count"),
+        "store": ("processor", "length", "count"),
+        "general": ("processor", "src1", "dst", "length", "count"),
+    },
+    beside=_rows_used,
 )
 
 __all__ = ["COMPONENTS", "SRAM", "SramResources", "rules"]

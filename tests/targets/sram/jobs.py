@@ -37,6 +37,17 @@ def product_graph(vectors: int, rows: int, cols: int, seed: int = 0) -> Graph:
     return Graph(f"product_{vectors}x{rows}x{cols}", ("x",), ("y",), (node,), types, constants)
 
 
+@cache
+def heads_graph(heads: int, vectors: int, rows: int, cols: int) -> Graph:
+    """Two values multiplied head by head: [heads, vectors, rows] x [heads, rows, cols], already quantised."""
+    types = {
+        "x": TensorType("int8", (heads, vectors, rows), Quant((0.02,), 0)),
+        "w": TensorType("int8", (heads, rows, cols), Quant((0.01,), 0)),
+        "y": TensorType("int8", (heads, vectors, cols), Quant((0.02 * rows**0.5,), 0)),
+    }
+    return Graph("heads", ("x", "w"), ("y",), (Node("MatMul", ("x", "w"), ("y",), name="heads"),), types, {})
+
+
 def machine(name: str = "gpp-256", *overrides: str) -> SramHardware:
     """A preset with overrides."""
     hardware = load_hardware(name, list(overrides))
@@ -51,7 +62,7 @@ def request(strategy: str = "auto") -> Request:
 
 def program(hardware: SramHardware, graph: Graph, plan: Plan) -> Program:
     """The program of a graph of one product under a plan."""
-    network = analyse(graph)
+    network = analyse(graph, hardware.macro)
     (step,) = network.steps
     assert isinstance(step, Product)
     return build(network, hardware, [(step, plan)], request(), {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from targets.sram.jobs import machine
 
 from pimloom import api
 from pimloom.cli import main
-from pimloom.targets.sram.explain import ablate
+from pimloom.targets import Request
+from pimloom.targets.sram.explain import FREEDOMS, ablate, ablate_network
 from pimloom.targets.sram.work import Work
 
 SIZES = ("--rows", "256", "--cols", "256", "--vectors", "48")
@@ -81,6 +83,80 @@ def test_ablation_gives_one_freedom_after_the_other() -> None:
                            "--residency", "4", "--ablate")  # fmt: skip
     assert code == 0
     assert "design point" in out
+
+
+def test_plan_tells_every_layer_of_a_network() -> None:
+    code, out, _ = command("plan", "tiny_cnn")
+    assert code == 0
+    assert "tiny_cnn on gpp-256, 128 B/cycle" in out
+    graph = api.quantise(api.load("tiny_cnn"), "gpp-256")
+    for node in graph.nodes:
+        assert (node.name in out) == (node.op in ("Conv", "Linear")), node.name
+    _, slow, _ = command("plan", "tiny_cnn", "--strategy", "naive_lock_step", "--bandwidth", "8", "--simulate")
+    assert "8 B/cycle" in slow
+    assert "each layer simulated alone" in slow
+    assert "lock_step" in slow
+    assert "generalized" not in slow
+
+
+def test_ablation_of_a_network_is_simulated_as_a_whole() -> None:
+    hardware = machine("gpp-256", "link.bytes_per_cycle=8", "cores=2")
+    graph = api.quantise(api.load("tiny_cnn"), hardware)
+    request = Request(cost=api.cycles, progress=lambda _: None)
+    steps = ablate_network(graph, hardware, request, 16, 4)
+    assert [step.name for step in steps] == list(FREEDOMS)
+    found = [step.cycles for step in steps]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 1.2 * found[-1]
+    products = sum(node.op in ("Conv", "Linear") for node in graph.nodes)
+    assert all(step.strategies.total() == step.dataflows.total() == products for step in steps)
+    assert set(steps[0].strategies) == {"naive_pairwise"}
+    code, out, _ = command("plan", "tiny_cnn", "--bandwidth", "8", "--set", "cores=2", "--ablate", "--macros", "16", "--residency", "4")
+    assert code == 0
+    assert re.search(rf"design point +{found[0]:,.0f} ", out)
+    assert f"{found[0] / found[-1]:.2f}x" in out
+
+
+REFUSED_BESIDE_A_NETWORK = {
+    "": "plan: neither a network nor a matrix found, a MODEL or --rows, --cols and --vectors expected",
+    "--rows 4": "plan: no --vectors and no --cols found, a MODEL or --rows, --cols and --vectors expected",
+    "tiny_cnn --rows 4": "--rows: given with the network 'tiny_cnn', whose layers have settings of their own; leave it out",
+    "tiny_cnn --macros 4": "--macros: given with the network 'tiny_cnn', whose layers have settings of their own; leave it out",
+    "tiny_cnn --figure f.html": "--figure: given with the network 'tiny_cnn'",
+    "tiny_cnn --ablate --macros 1 --residency 4": "design point: 1 macros and 4 vectors found, 2 to 256 macros (naive ping-pong works in",
+    "tiny_cnn --ablate --macros 4": "--ablate: no design point found, --macros and --residency expected",
+    "tiny_cnn --strategy fast": "strategy: 'fast' found, one of in_situ, naive_ping_pong, generalized, auto",
+    "--rows 4 --cols 4 --vectors 4 --shape x=1,2": "--shape: given without a network, whose inputs it is for; add a MODEL or leave",
+    "tiny_cnn --shape x=1,2": "'tiny_cnn' is a network of the zoo with fixed shapes; --shape is for ONNX files",
+    "no_such_network": "zoo: no network is called 'no_such_network'",
+}
+
+
+@pytest.mark.parametrize("given", REFUSED_BESIDE_A_NETWORK)
+def test_faults_around_a_network_are_one_sentence(given: str) -> None:
+    code, out, err = command("plan", *given.split())
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert REFUSED_BESIDE_A_NETWORK[given] in err
+
+
+REFUSED_MACHINES = {
+    "macro.rows=1024 macro.cols=1024": "found 1048576, expected a macro of at most memories.result_bytes = 262144; reduce macro.rows",
+    "link.bytes_per_cycle=0": "link.bytes_per_cycle: found 0, expected a positive integer of bytes per cycle; write e.g. 128",
+    "memories.input_area_bytes=16": "found 16, expected memories.input_area_bytes of at least macro.rows = 32, one input vector",
+    "memories.activation_bytes=100": "activation memory (bytes): 150 needed, 100 available on 'gpp-256'",
+    "macro.rows=4 macro.cols=128 memories.result_bytes=600": "result memory (bytes): 1440 needed, 600 available on 'gpp-256'; use",
+    "link.outside_bytes=1024": "memory outside the chip (bytes): ",
+}
+
+
+@pytest.mark.parametrize("changes", REFUSED_MACHINES)
+def test_machines_that_cannot_run_a_network_are_refused_with_the_numbers(changes: str) -> None:
+    given = [part for change in changes.split() for part in ("--set", change)]
+    code, out, err = command("run", "lenet", "--hardware", "gpp-256", *given, "--effort", "0")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert REFUSED_MACHINES[changes] in err
 
 
 REFUSED = {

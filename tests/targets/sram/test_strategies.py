@@ -15,7 +15,7 @@ from pimloom.program import OPCODES, Program
 from pimloom.program.verify import verify_program
 from pimloom.simulate import engine
 from pimloom.simulate.costs import cost
-from pimloom.targets.sram.plan import Dataflow, Plan, candidates
+from pimloom.targets.sram.plan import Dataflow, Plan, candidates, streams
 from pimloom.targets.sram.strategies import STRATEGIES, Job
 from pimloom.targets.sram.work import Work
 
@@ -75,7 +75,7 @@ def test_the_link_brings_all_weights_and_never_more_than_it_can(case: tuple[Sram
     hardware, work, chosen = case
     made = program(hardware, product_graph(work.vectors, work.rows, work.cols), chosen)
     costed = cost(made)
-    moved = float(costed.costs.moved_bytes["off-chip link"].sum())
+    moved = float(costed.costs.moved_bytes["off-chip link"] @ costed.forms.rows)
     assert moved >= work.weight_bytes
     if hardware.link.carries_activations:
         assert moved >= work.weight_bytes + work.vectors * (work.rows + work.cols)
@@ -100,11 +100,12 @@ def test_no_macro_computes_while_it_is_written(case: tuple[SramHardware, Work, P
 @SLOW
 @given(cases())
 def test_no_window_of_time_has_more_writes_than_the_link_carries(case: tuple[SramHardware, Work, Plan]) -> None:
-    """Writes that begin and end inside a window brought their bytes inside it."""
+    """Writes, loads and stores that begin and end inside a window moved their bytes inside it."""
     hardware, work, chosen = case
     made = program(hardware, product_graph(work.vectors, work.rows, work.cols), chosen)
     start, done, ticks = spans(made)
-    at = np.flatnonzero(made.rows["opcode"] == OPCODES["write_weights"])
+    users = ("write_weights", "load", "store") if hardware.link.carries_activations else ("write_weights",)
+    at = np.flatnonzero(np.isin(made.rows["opcode"], [OPCODES[name] for name in users]))
     size = made.rows["length"][at].astype(np.int64) * made.rows["count"][at]
     for first in at[:: max(at.size // 6, 1)]:
         inside = start[at] >= start[first]
@@ -182,3 +183,20 @@ def test_what_stays_is_not_written_again() -> None:
         for name, chosen in (("resident", resident), ("back", there_and_back), ("forth", plan("generalized", 200, 24, 8, 20)))
     }
     assert writes == {"resident": 256, "back": 512 - 200, "forth": 512}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_copies_of_a_matrix_are_written_once_and_share_the_vectors(strategy: str) -> None:
+    """On a multiple of its tiles a matrix has copies that take turns at the chunks."""
+    hardware, work = machine("gpp-256"), Work(60, 64, 64)
+    graph = product_graph(work.vectors, work.rows, work.cols)
+    copies = plan(strategy, 12, 5, 8, 4 if strategy == "generalized" else 0)
+    made = program(hardware, graph, copies)
+    assert streams(hardware, work, copies) == "resident"
+    rows = made.rows
+    assert (rows["opcode"] == OPCODES["write_weights"]).sum() == 12
+    used = np.bincount(rows["processor"][rows["opcode"] == OPCODES["mvm"]], minlength=13)
+    assert used.tolist() == [4] * 12 + [0]
+    codes = {"x": np.random.Generator(np.random.Philox(1)).integers(-128, 128, (60, 64)).astype(np.int8)}
+    assert np.array_equal(Interpreter(made).run(codes)["y"], evaluate(graph, codes)["y"])
+    assert cycles(made) < cycles(program(hardware, graph, plan(strategy, 10, 5, 8, 4 if strategy == "generalized" else 0)))

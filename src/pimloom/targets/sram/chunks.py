@@ -82,16 +82,16 @@ def chunks(work: Work, most: int) -> tuple[Chunk, ...]:
 
 
 def segments(work: Work, run: Run, start: int, stop: int) -> Segments:
-    """The gather pattern of the rows `start..stop` of the matrix: (offset, bytes), masked where a tap sticks out."""
+    """The gather pattern of the rows `start..stop` of a part's matrix: (offset, bytes), masked where a tap sticks out."""
     windows = work.windows
     if windows is None:
         return ((start, stop - start),)
     found: list[tuple[int, int]] = []
-    position = start
+    position, taken = start, work.slice_bytes or windows.channels
     while position < stop:
-        tap, channel = divmod(position, windows.channels)
+        tap, channel = divmod(position, taken)
         y, x = divmod(tap, windows.kernel[1])
-        size = min(stop - position, windows.channels - channel)
+        size = min(stop - position, taken - channel)
         is_inside = run.taps_y[0] <= y < run.taps_y[1] and run.taps_x[0] <= x < run.taps_x[1]
         offset = y * windows.dilation[0] * run.pitch + x * windows.dilation[1] * windows.channels + channel
         _append(found, offset if is_inside else MASKED, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
@@ -16,13 +16,15 @@ from pimloom.ir.quantised import rule_of
 from pimloom.program import Groups, Matrix, Program, Region
 from pimloom.targets import Request
 from pimloom.targets.sram.lower import Lowering
-from pimloom.targets.sram.plan import Plan, choose
+from pimloom.targets.sram.plan import Plan, choose, streams
 from pimloom.targets.sram.products import General, Network, Product, analyse, matrix_of
 from pimloom.targets.sram.strategies import BASELINES, FAMILIES
 from pimloom.targets.sram.work import Work
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Step = Product | General
+PlanCost = Callable[[Plan], float]
+Pick = Callable[[Work, PlanCost | None], Plan]
 
 ALIGNMENT_BYTES: Final = 64
 MOST_ROWS_COMPARED: Final = 150_000
@@ -47,7 +49,7 @@ def compile_network(graph: Graph, hardware: Hardware, request: Request) -> Progr
     wanted = request.strategy or "auto"
     if wanted not in FAMILIES:
         raise UsageError(f"strategy: '{wanted}' found, one of {', '.join(FAMILIES)} expected")
-    network = analyse(graph)
+    network = analyse(graph, hardware.macro)
     _check_widths(network, hardware)
     request.progress("planning")
     best = _compile_as(network, hardware, request, wanted, wanted)
@@ -62,8 +64,33 @@ def compile_network(graph: Graph, hardware: Hardware, request: Request) -> Progr
 
 def _compile_as(network: Network, hardware: SramHardware, request: Request, family: str, wanted: str) -> Program:
     """The program in which every product has the plan of one family."""
-    planner = _Planner(network, hardware, request, family)
-    plans = [planner.plan(step) if isinstance(step, Product) else None for step in network.steps]
+
+    def pick(work: Work, cost: PlanCost | None) -> Plan:
+        return choose(hardware, work, family, cost, TRIED[request.effort])
+
+    return program_of(network, hardware, request, plan_steps(network, hardware, request, pick), wanted)
+
+
+def plan_steps(network: Network, hardware: SramHardware, request: Request, pick: Pick) -> list[Plan | None]:
+    """The plan of every step; None where the SFU computes it.
+
+    Args:
+        network: what is compiled.
+        hardware: the machine.
+        request: its cost times plans if its effort is 1 or more; predictions decide otherwise.
+        pick: chooses the plan of a product, with what times a plan, or None.
+
+    Raises:
+        CapacityError: a product does not fit.
+    """
+    planner = _Planner(network, hardware, request, pick)
+    return [planner.plan(step) if isinstance(step, Product) else None for step in network.steps]
+
+
+def program_of(
+    network: Network, hardware: SramHardware, request: Request, plans: Sequence[Plan | None], wanted: str
+) -> Program:  # fmt: skip
+    """The program of a network whose steps have plans, which are noted in it."""
     request.progress("lowering")
     return build(network, hardware, list(zip(network.steps, plans, strict=True)), request, _notes(network, hardware, plans, wanted))
 
@@ -91,32 +118,50 @@ class _Planner:
     network: Network
     hardware: SramHardware
     request: Request
-    wanted: str
-    known: dict[tuple[Work, int, bool], Plan] = field(default_factory=dict[tuple[Work, int, bool], Plan])
+    pick: Pick
+    known: dict[tuple[Work, bool], Plan | None] = field(default_factory=dict[tuple[Work, bool], "Plan | None"])
 
-    def plan(self, product: Product) -> Plan:
-        """The plan of a product: by the simulator where the request has one, else by prediction."""
-        key = (product.work, product.parts, product.is_dynamic)
+    def plan(self, product: Product) -> Plan | None:
+        """The plan of a product, None where the SFU is faster: by the simulator where the request has one, else by prediction."""
+        key = (product.work, product.is_dynamic)
         if key not in self.known:
-            self.known[key] = self._choose(product)
+            self.known[key] = self._choose(product) if product.groups == 1 else self._choose_for_groups(product)
         return self.known[key]
 
     def _choose(self, product: Product) -> Plan:
-        cost, wide = self.request.cost, _widened(product)
-        if cost is None or self.request.effort == 0:
-            return choose(self.hardware, wide, self.wanted)
-        timed = cost
+        if self._is_predicted():
+            return self.pick(product.work, None)
 
         def cycles(plan: Plan) -> float:
-            return float(timed(build(self.network, self.hardware, [(product, plan)], self.request, {}))[0])
+            return self._simulated(product, plan)
 
-        return choose(self.hardware, wide, self.wanted, cycles, TRIED[self.request.effort])
+        return self.pick(product.work, cycles)
+
+    def _choose_for_groups(self, product: Product) -> Plan | None:
+        """Macros hold little more than zeros beside the groups, and each output passes the SFU all the same: it may do the rest."""
+        try:
+            plan = self._choose(product)
+        except CapacityError:
+            return None
+        if self._is_predicted():
+            general = _general_cycles(self.hardware, *_amounts(self.network.graph, product))
+        else:
+            general = self._simulated(product, None)
+        return plan if plan.cycles <= general else None
+
+    def _is_predicted(self) -> bool:
+        return self.request.cost is None or self.request.effort == 0
+
+    def _simulated(self, product: Product, plan: Plan | None) -> float:
+        assert self.request.cost is not None
+        return float(self.request.cost(build(self.network, self.hardware, [(product, plan)], self.request, {}))[0])
 
 
-def _widened(product: Product) -> Work:
-    """The parts of a product as one matrix, for planning."""
-    work = product.work
-    return work if product.parts == 1 else Work(work.vectors, work.rows, work.cols * product.parts, work.windows)
+def _general_cycles(hardware: SramHardware, read_bytes: int, made_bytes: int, operations: int) -> float:
+    """Predicted cycles of a node on the SFU: its blocks cross the link while others are computed."""
+    link, unit = hardware.link, hardware.sfu
+    moved = (read_bytes + made_bytes) / link.bytes_per_cycle if link.carries_activations else 0.0
+    return max(moved, operations / unit.lanes * unit.beat_cycles) + link.latency_cycles + unit.latency_cycles
 
 
 # -- the program ----------------------------------------------------------------------------------------------------
@@ -132,7 +177,7 @@ def build(
     matrices: dict[str, Matrix] = {}
     for step, plan in steps:
         if plan is None or isinstance(step, General):
-            _add_general(lowering, graph, step, hardware)
+            _add_general(lowering, graph, step)
             continue
         if not step.is_dynamic and step.weight not in matrices:
             matrices[step.weight] = Matrix(step.weight, matrix_of(graph, step))
@@ -147,7 +192,13 @@ def build(
     )  # fmt: skip
 
 
-def _add_general(lowering: Lowering, graph: Graph, step: Step, hardware: SramHardware) -> None:
+def _add_general(lowering: Lowering, graph: Graph, step: Step) -> None:
+    sources = step.sources if isinstance(step, General) else (step.source,)
+    lowering.general(step.node, sources, *_amounts(graph, step), GENERAL_BYTES)
+
+
+def _amounts(graph: Graph, step: Step) -> tuple[int, int, int]:
+    """Bytes that the SFU reads and makes for a node, and its operations."""
     node = graph.nodes[step.node]
     inputs, outputs = graph.input_types(node), graph.output_types(node)
     made = sum(graph.types[v].size_bytes for v in node.outputs if v)
@@ -156,9 +207,7 @@ def _add_general(lowering: Lowering, graph: Graph, step: Step, hardware: SramHar
     macs = op_of(node).macs(full_attributes(node), inputs, outputs)
     # A function of one code is a table: one operation, whatever the function.
     each = 1.0 if rule_of(node, inputs, outputs) is Rule.LOOKUP else max(op_of(node).work, 1.0)
-    work = macs or int(each * sum(graph.types[v].size for v in node.outputs if v))
-    sources = step.sources if isinstance(step, General) else (step.source,)
-    lowering.general(step.node, sources, read, made, work, GENERAL_BYTES)
+    return read, made, macs or int(each * sum(graph.types[v].size for v in node.outputs if v))
 
 
 def _regions(network: Network, hardware: SramHardware, samples: int) -> tuple[Region, ...]:
@@ -183,12 +232,12 @@ def _notes(network: Network, hardware: SramHardware, plans: Sequence[Plan | None
     compute, kinds, told = 0.0, dict[str, str](), dict[str, dict[str, Any]]()
     for step, plan in zip(network.steps, plans, strict=True):
         name = graph.nodes[step.node].name
-        kinds[name] = "general" if isinstance(step, General) else "macros"
+        kinds[name] = "general" if plan is None or isinstance(step, General) else "macros"
         if plan is None or isinstance(step, General):
             continue
-        compute += step.parts * step.work.vectors * step.work.rows * step.work.cols / hardware.macro.size_bytes
+        compute += _macs(graph, step) / hardware.macro.size_bytes
         told[name] = {
-            "strategy": plan.strategy, "dataflow": plan.dataflow.value, "macros": plan.macros, "vectors": plan.vectors,
+            "strategy": plan.strategy, "dataflow": streams(hardware, step.work, plan), "macros": plan.macros, "vectors": plan.vectors,
             "bytes_per_cycle": plan.bytes_per_cycle, "writers": plan.writers, "serpentine": plan.is_serpentine,
             "planned_cycles": round(plan.cycles), "bound_cycles": round(plan.bound_cycles),
         }  # fmt: skip
@@ -200,4 +249,10 @@ def _notes(network: Network, hardware: SramHardware, plans: Sequence[Plan | None
     }
 
 
-__all__ = ["build", "compile_network"]
+def _macs(graph: Graph, product: Product) -> int:
+    """Multiplications that a product needs, zeros beside the groups of a convolution left out."""
+    node = graph.nodes[product.node]
+    return op_of(node).macs(full_attributes(node), graph.input_types(node), graph.output_types(node))
+
+
+__all__ = ["TRIED", "Pick", "PlanCost", "build", "compile_network", "plan_steps", "program_of"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 
+from pimloom.kernels.edges import by_source
 from pimloom.program import OPCODES, ROW, ragged
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+_PIECE_ROWS: Final = 32768
+"""Rows that room is made for at a time."""
 
 
 @final
@@ -19,45 +23,54 @@ class Emission:
     def __init__(self) -> None:
         """Nothing yet."""
         self.count = 0
-        self._rows: list[Array] = []
-        self._keys: list[Array] = []
+        self._pieces: list[tuple[Array, Array]] = []  # rows and keys of pieces that are full
+        self._rows, self._keys, self._used = np.zeros(_PIECE_ROWS, ROW), np.zeros(_PIECE_ROWS), 0
         self._targets: list[Array] = []
         self._sources: list[Array] = []
-        self._distances: list[Array] = []
+        self._distances: list[tuple[int, int]] = []  # (samples back, dependencies) of each call
         self._patterns: dict[tuple[tuple[int, int], ...], int] = {}
 
-    def add(self, opcode: str, processor: Any, node: int, *, key: float | None = None, **fields: Any) -> Array:
+    def add(self, opcode: str, processor: Array, node: int, *, key: Any = None, **fields: Any) -> Array:
         """Adds rows.
 
         Args:
             opcode: mnemonic.
-            processor: of each row; its length (or that of any field) is the number of rows.
+            processor: of each row.
             node: index of the node they work for.
-            key: place in the order of the stream, where that is not the order of adding.
-            fields: other fields of the rows, arrays or numbers.
+            key: place in the order of the stream, where that is not the order of adding; one for all or one for each.
+            fields: other fields of the rows, one for all or one for each.
 
         Returns:
             Numbers of the rows.
         """
-        n = max(np.size(processor), *(np.size(value) for value in fields.values()))
-        rows = np.zeros(n, ROW)
+        size = processor.size
+        if self._used + size > self._keys.size:
+            self._begin_piece(size)
+        first, self._used = self._used, self._used + size
+        rows, numbers = self._rows[first : self._used], np.arange(self.count, self.count + size)
         rows["opcode"], rows["processor"], rows["node"], rows["pattern"], rows["count"] = OPCODES[opcode], processor, node, -1, 1
         for name, value in fields.items():
             rows[name] = value
-        numbers = np.arange(self.count, self.count + n)
-        self._rows.append(rows)
-        self._keys.append(numbers.astype(np.float64) if key is None else np.full(n, key))
-        self.count += n
+        self._keys[first : self._used] = numbers if key is None else key
+        self.count += size
         return numbers
+
+    def _begin_piece(self, least: int) -> None:
+        """Puts the rows so far aside and makes room for at least so many."""
+        self._pieces.append((self._rows[: self._used], self._keys[: self._used]))
+        size = max(_PIECE_ROWS, least)
+        self._rows, self._keys, self._used = np.zeros(size, ROW), np.zeros(size), 0
 
     def wait(self, target: Any, source: Any, *, samples_back: int = 0) -> None:
         """Each row of `target` waits for the row of `source` at its place (all for one, one for all), of an earlier sample if so."""
-        if not np.size(target) or not np.size(source):
+        targets, sources = np.array(target, np.int64, ndmin=1), np.array(source, np.int64, ndmin=1)
+        if not targets.size or not sources.size:
             return
-        targets, sources = np.broadcast_arrays(np.asarray(target, np.int64), np.asarray(source, np.int64))
-        self._targets.append(targets.ravel())
-        self._sources.append(sources.ravel())
-        self._distances.append(np.full(targets.size, samples_back, np.int32))
+        if targets.size != sources.size:
+            targets, sources = np.broadcast_arrays(targets, sources)
+        self._targets.append(targets)
+        self._sources.append(sources)
+        self._distances.append((samples_back, targets.size))
 
     def pattern(self, segments: tuple[tuple[int, int], ...]) -> int:
         """The number of a gather pattern of (offset, bytes), the same for the same segments."""
@@ -65,25 +78,25 @@ class Emission:
 
     def tables(self, processors: int) -> dict[str, Array]:
         """All tables of a Program that rows, dependencies and patterns make."""
-        rows = np.concatenate(self._rows) if self._rows else np.zeros(0, ROW)
-        keys = np.concatenate(self._keys) if self._keys else np.zeros(0)
+        self._begin_piece(0)
+        rows, keys = (np.concatenate(pieces) for pieces in zip(*self._pieces, strict=True))
         order = _by_stream(rows["processor"], keys, processors)
-        number = np.empty(rows.size, np.int64)
-        number[order] = np.arange(rows.size)
-        target = number[np.concatenate(self._targets)] if self._targets else np.zeros(0, np.int64)
-        source = number[np.concatenate(self._sources)] if self._sources else np.zeros(0, np.int64)
-        distance = np.concatenate(self._distances) if self._distances else np.zeros(0, np.int32)
-        by_target = np.argsort(target, kind="stable")
-        dep_ptr = np.zeros(rows.size + 1, np.int32)
-        np.cumsum(np.bincount(target, minlength=rows.size), out=dep_ptr[1:])
+        number = np.empty(rows.size, np.int32)
+        number[order] = np.arange(rows.size, dtype=np.int32)
+        target, source = (number[np.concatenate(ends or [order[:0]])] for ends in (self._targets, self._sources))
+        backs, counts = np.array(self._distances, np.int32).reshape(-1, 2).T
+        distance = np.repeat(backs, counts)
+        dep_ptr, by_target = np.zeros(rows.size + 1, np.int32), np.empty(target.size, np.int64)
+        by_source(target, dep_ptr, by_target)
+        in_order = np.take(rows, order)  # much faster than rows[order], which copies field by field
         segments = [list(one) for one in self._patterns]
         pattern_ptr, pattern_offset = ragged([[offset for offset, _ in one] for one in segments])
         return {
-            "rows": rows[order],
-            "stream_ptr": np.searchsorted(rows["processor"][order], np.arange(processors + 1)).astype(np.int64),
+            "rows": in_order,
+            "stream_ptr": np.searchsorted(in_order["processor"], np.arange(processors + 1)).astype(np.int64),
             "partner": np.full(rows.size, -1, np.int32),
             "dep_ptr": dep_ptr,
-            "dep_row": source[by_target].astype(np.int32),
+            "dep_row": source[by_target],
             "dep_distance": distance[by_target],
             "pattern_ptr": pattern_ptr,
             "pattern_offset": pattern_offset,

@@ -4,11 +4,13 @@ Settings are tried all at once (`Grid`): every number of macros, every useful nu
 a setting takes is the strategy's closed form (`strategies`) with overheads, start-up and tail, and with the link's share of inputs
 and results. The simulator has the last word where a caller hands it in; see `choose`.
 
-Two ways to go through a matrix that does not fit:
+Ways to go through a matrix:
 
 * `weights` streamed: for each chunk of vectors, all tiles pass through the macros; weights cross the link once per chunk.
 * `activations` streamed: as many strips as fit are held while all chunks pass; weights cross the link once, inputs once
-  per such wave. With one wave the weights are `resident`.
+  per such wave.
+* `resident`: all tiles fit. With `activations` every macro sees every chunk; with `weights` on N macros, a multiple of the
+  tiles, each tile has N / tiles copies that take turns at the chunks, and the copies are written once.
 """
 
 from __future__ import annotations
@@ -87,17 +89,31 @@ class Plan:
         return hardware.write_cycles(self.bytes_per_cycle) if STRATEGIES[self.strategy].is_staggered else 0
 
 
+def streams(hardware: SramHardware, work: Work, plan: Plan) -> str:
+    """What crosses the link again and again under a plan: `weights streamed`, `activations streamed`, or nothing: `resident`."""
+    fits = work.tiles(hardware) <= plan.macros
+    stays = plan.dataflow is Dataflow.ACTIVATIONS or work.chunks(plan.vectors) == 1 or _stays(hardware, work, plan.macros)
+    return "resident" if fits and stays else plan.dataflow.value
+
+
+def rows_of(hardware: SramHardware, work: Work, plan: Plan) -> int:
+    """Rows of a program that a product needs at least: writes, then a fetch and a multiplication per pass, and three per sum."""
+    tiles, chunks = work.tiles(hardware), work.chunks(plan.vectors)
+    passes, is_once = tiles * chunks, plan.dataflow is Dataflow.ACTIVATIONS or bool(_stays(hardware, work, plan.macros))
+    return (tiles if is_once else passes) + 2 * passes + 3 * work.strips(hardware) * chunks
+
+
 # -- what fits ------------------------------------------------------------------------------------------------------
 
 
-def slot_bytes(hardware: SramHardware, vectors: int) -> int:
+def slot_bytes(hardware: SramHardware, work: Work, vectors: int) -> int:
     """Bytes of the result memory for the sums and the codes of one strip of one chunk."""
-    return vectors * hardware.macro.cols * (SUM_BYTES + WIDEST_CODE_BYTES)
+    return vectors * min(hardware.macro.cols, work.cols) * (SUM_BYTES + WIDEST_CODE_BYTES)
 
 
-def slots(hardware: SramHardware, vectors: int) -> int:
+def slots(hardware: SramHardware, work: Work, vectors: int) -> int:
     """Strips of one chunk that the result memory holds."""
-    return hardware.memories.result_bytes // slot_bytes(hardware, vectors)
+    return hardware.memories.result_bytes // slot_bytes(hardware, work, vectors)
 
 
 def slots_needed(hardware: SramHardware, work: Work, macros: Any) -> Any:
@@ -135,7 +151,7 @@ def check_setting(hardware: SramHardware, work: Work, macros: int, vectors: int,
     if memories.sums == "private":
         needed = macros * vectors * memories.result_row_bytes
     else:
-        needed = int(slots_needed(hardware, work, macros)) * slot_bytes(hardware, vectors)
+        needed = int(slots_needed(hardware, work, macros)) * slot_bytes(hardware, work, vectors)
     if needed > memories.result_bytes:
         advice = "use fewer macros or fewer vectors per residency"
         raise CapacityError("result memory (bytes)", needed, memories.result_bytes, where, advice)
@@ -242,13 +258,14 @@ def evaluate(
     count, n, s, extra = (a.ravel().astype(np.int64) for a in axes)
     filling = -(-hardware.link.bytes_per_cycle // s)
     writers = np.clip(filling + extra, 1, count) if strategy.is_staggered else count
-    job = _job(hardware, work, strategy, dataflow, count, n, s, writers)
+    job, link_cycles = _job(hardware, work, strategy, dataflow, count, n, s, writers)
     fits = _fits(hardware, work, dataflow, count, n)
     if strategy.pairs:
         fits &= count % 2 == 0
-    cycles = np.where(fits, np.maximum(strategy.cycles(job), _sfu_cycles(hardware, work, n)), np.inf)
+    least = np.maximum(link_cycles, _sfu_cycles(hardware, work, n))
+    cycles = np.where(fits, np.maximum(strategy.cycles(job) + _tail_cycles(hardware, work, job, n), least), np.inf)
     rate = np.minimum(count / (job.write + job.compute), 1 / job.share)
-    return Grid(strategy, dataflow, count, n, s, writers, cycles, job.loads / rate)
+    return Grid(strategy, dataflow, count, n, s, writers, cycles, np.maximum(job.loads / rate, link_cycles))
 
 
 def _macro_choices(hardware: SramHardware, work: Work, strategy: Strategy, dataflow: Dataflow) -> Sequence[int]:
@@ -282,41 +299,63 @@ def _fits(hardware: SramHardware, work: Work, dataflow: Dataflow, macros: Array,
     if memories.sums == "private":
         fits = macros * actual * memories.result_row_bytes <= memories.result_bytes
     else:
-        room = memories.result_bytes // (actual * slot_bytes(hardware, 1))
+        room = memories.result_bytes // (actual * slot_bytes(hardware, work, 1))
         fits = slots_needed(hardware, work, macros) <= room
     size = _per_chunking(vectors, work.chunk_bytes)
     if dataflow is Dataflow.ACTIVATIONS:
-        # Chunks pass while others are read: two of them at once, unless there is only one.
-        size = size * np.where(_per_chunking(vectors, work.chunks) > 1, 2, 1)
+        # Chunks pass while others are read: two of them at once, unless there is only one; each of every part that is held.
+        held = _sources_held(hardware, work, macros)
+        size = size * np.where(_per_chunking(vectors, work.chunks) > 1, 2, 1) * held
         fits = fits & (macros % work.row_tiles(hardware) == 0)
     return fits & (size <= memories.activation_bytes)
 
 
+def _sources_held(hardware: SramHardware, work: Work, macros: Any) -> Any:
+    """Most sets of input vectors that the strips on so many macros read."""
+    strips = np.maximum(np.asarray(macros) // work.row_tiles(hardware), 1)
+    in_part = work.part_strips(hardware)
+    # Strips that begin inside a part reach one part more, unless parts are whole multiples of what is held or the reverse.
+    is_even = (strips % in_part == 0) | (in_part % strips == 0)
+    return np.minimum(-(-strips // in_part) + np.where(is_even, 0, 1), work.sources)
+
+
 def _job(
     hardware: SramHardware, work: Work, strategy: Strategy, dataflow: Dataflow, macros: Array, n: Array, s: Array, writers: Array,
-) -> Job:  # fmt: skip
-    """The job that settings make of a product."""
+) -> tuple[Job, Array]:  # fmt: skip
+    """The job that settings make of a product, and the cycles that all its bytes take on the link."""
     control, link = hardware.control, hardware.link
     tiles, strips = work.tiles(hardware), work.strips(hardware)
     chunks = _per_chunking(n, work.chunks)
-    traffic = chunks * _per_chunking(n, work.chunk_bytes)
+    traffic = chunks * _per_chunking(n, work.chunk_bytes) * work.sources
     handshake = control.handshake_cycles if strategy.has_handshake else 0
-    per_vector = hardware.vector_pass_cycles + 2 * handshake
+    per_vector = work.vector_cycles(hardware) + 2 * handshake
     fixed = control.read_cycles + control.accumulate_cycles + handshake
     if dataflow is Dataflow.WEIGHTS:
-        loads, passes, vectors = tiles * chunks, 1.0, work.vectors / chunks
-        weights, waves = work.weight_bytes * chunks, 1.0
+        residencies = tiles * chunks
+        loads, waves = np.where(_stays(hardware, work, macros), np.minimum(macros, residencies), residencies), 1.0
+        passes = np.ceil(residencies / loads)
+        vectors = work.vectors / chunks * passes
     else:
-        waves = -(-strips // np.maximum(macros // work.row_tiles(hardware), 1))
+        held = np.maximum(macros // work.row_tiles(hardware), 1)
+        # How often the inputs of each part pass: once for every wave of strips that it has some of.
+        waves = -(-strips // held) if work.sources == 1 else np.maximum(work.part_strips(hardware) / held, 1.0)
         loads, passes, vectors = np.full_like(n, tiles), chunks, float(work.vectors)
-        weights = float(work.weight_bytes)
-    moved = weights + ((traffic * waves + work.vectors * work.cols) if link.carries_activations else 0)
     rate = link.bytes_per_cycle * (link.dram.available if link.dram else 1.0)
+    weights = loads * (work.weight_bytes / tiles) / rate
+    others = (traffic * waves + work.vectors * work.outputs) / rate if link.carries_activations else np.zeros(n.size)
     setup = control.write_setup_cycles + 2 * handshake
-    return Job(
+    # Where every macro is written once, inputs and results cross while it computes, behind the weights.
+    share = np.where(loads <= macros, weights, weights + others) / loads
+    job = Job(
         loads=loads, macros=macros, write=setup + np.ceil(work.weight_bytes / tiles / s), compute=passes * fixed + vectors * per_vector,
-        share=moved / rate / loads, setup=setup, writers=writers,
+        share=share, setup=setup, writers=writers,
     )  # fmt: skip
+    return job, weights + others
+
+
+def _stays(hardware: SramHardware, work: Work, macros: Any) -> Any:
+    """Whether each macro would be given the same tile again and again, while weights pass, so that it is written once."""
+    return (macros % work.tiles(hardware) == 0) & (work.sources == 1)
 
 
 def _sfu_cycles(hardware: SramHardware, work: Work, n: Array) -> Array:
@@ -324,6 +363,14 @@ def _sfu_cycles(hardware: SramHardware, work: Work, n: Array) -> Array:
     unit, chunks = hardware.sfu, _per_chunking(n, work.chunks)
     elements = work.vectors / chunks * min(hardware.macro.cols, work.cols)
     return chunks * work.strips(hardware) * (2 * unit.latency_cycles + (1 + np.ceil(elements / unit.lanes)) * unit.beat_cycles)
+
+
+def _tail_cycles(hardware: SramHardware, work: Work, job: Job, n: Array) -> Array:
+    """Cycles of the SFU behind the last pass, where all macros are written once and so end together: one chunk of each copy."""
+    unit, chunks = hardware.sfu, _per_chunking(n, work.chunks)
+    elements = work.vectors / chunks * min(hardware.macro.cols, work.cols)
+    last = np.clip(job.macros // work.tiles(hardware), 1, chunks) * work.strips(hardware)
+    return np.where(job.loads <= job.macros, last * (unit.latency_cycles + np.ceil(elements / unit.lanes) * unit.beat_cycles), 0.0)
 
 
 # -- choosing -------------------------------------------------------------------------------------------------------
@@ -358,7 +405,7 @@ def candidates(hardware: SramHardware, work: Work, wanted: str, **fixed: Sequenc
     if not found:
         one = work.chunk_vectors(1)
         advice = "use a machine with more result memory, or fewer macros"
-        needed = int(slots_needed(hardware, work, 1)) * slot_bytes(hardware, one)
+        needed = int(slots_needed(hardware, work, 1)) * slot_bytes(hardware, work, one)
         raise CapacityError("result memory (bytes)", needed, hardware.memories.result_bytes, hardware.name, advice)
     if wanted == "auto":
         found += [
@@ -384,7 +431,9 @@ def _serpentine_cycles(hardware: SramHardware, work: Work, plan: Plan) -> float:
     chunks, tiles = work.chunks(plan.vectors), work.tiles(hardware)
     saved = (chunks - 1) * plan.macros * work.weight_bytes / tiles / hardware.link.bytes_per_cycle
     writing = (tiles * chunks - (chunks - 1) * plan.macros) * hardware.write_cycles(plan.bytes_per_cycle)
-    return max(plan.cycles - saved, (tiles * hardware.compute_cycles(work.vectors, chunks) + writing) / plan.macros)
+    control = hardware.control
+    compute = chunks * (control.read_cycles + control.accumulate_cycles) + work.vectors * work.vector_cycles(hardware)
+    return max(plan.cycles - saved, (tiles * compute + writing) / plan.macros)
 
 
 def choose(
@@ -464,6 +513,6 @@ def _is_sound(hardware: SramHardware, work: Work, plan: Plan) -> bool:
 
 
 __all__ = [
-    "Dataflow", "Grid", "Plan", "candidates", "check_setting", "choose", "evaluate", "slot_bytes", "slots", "slots_needed",
-    "useful_vectors",
+    "Dataflow", "Grid", "Plan", "candidates", "check_setting", "choose", "evaluate", "rows_of", "slot_bytes", "slots",
+    "slots_needed", "streams", "useful_vectors",
 ]  # fmt: skip

@@ -3,9 +3,10 @@
 | node | becomes |
 |---|---|
 | Linear, Conv with constant 8-bit weights | a product: weights are written from their constant |
+| Conv with groups | a product with one part per block of groups: a macro holds their matrices on its diagonal |
 | MatMul of two activations of 8 bits | a product with one part per batch: the second operand is written from its region |
 | Reshape and its like, where no byte moves | nothing: readers read the same region |
-| anything else (grouped convolutions, 16-bit operands, softmax, norms, sums) | a general node: operands over the link, the SFU |
+| anything else (16-bit operands, softmax, norms, sums) | a general node: operands over the link, the SFU |
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from pimloom.hardware.sram import Macro
 from pimloom.ir.graph import Graph, Node
 from pimloom.ir.ops import Rule, full_attributes
 from pimloom.ir.quantised import rule_of
@@ -38,23 +40,21 @@ class Product:
 
     Attributes:
         node: index in the graph.
-        work: of one part.
-        parts: matrices beside each other, each with its own vectors.
+        work: what is multiplied.
         source: value whose region holds the input vectors.
         weight: constant, or value whose region holds the weights.
         output: value that is made.
         is_dynamic: whether the weights are a value.
-        images: of a convolution.
+        groups: of a convolution.
     """
 
     node: int
     work: Work
-    parts: int
     source: str
     weight: str
     output: str
     is_dynamic: bool = False
-    images: int = 1
+    groups: int = 1
 
 
 @final
@@ -87,8 +87,8 @@ class Network:
     layouts: Mapping[str, Layout]
 
 
-def analyse(graph: Graph) -> Network:
-    """Sorts the nodes of a quantised graph."""
+def analyse(graph: Graph, macro: Macro) -> Network:
+    """Sorts the nodes of a quantised graph; the size of a macro says how many groups of a convolution go together."""
     images = {v for node in graph.nodes if _is_image_product(graph, node) for v in (node.inputs[0], node.outputs[0])}
     roots: dict[str, str] = {}
     steps: list[Product | General] = []
@@ -97,19 +97,29 @@ def analyse(graph: Graph) -> Network:
         if _is_view(graph, node, images):
             roots[node.outputs[0]] = roots.get(node.inputs[0], node.inputs[0])
             continue
-        product = _product(graph, index, node, images, roots)
+        product = _product(graph, index, node, macro, images, roots)
         steps.append(product or General(index, tuple(dict.fromkeys(roots.get(v, v) for v in node.inputs if _is_value(graph, v)))))
         held.update(dict.fromkeys(v for v in node.outputs if v))
     return Network(graph, tuple(steps), {v: _layout(graph.types[v], is_image=v in images) for v in held})
 
 
 def matrix_of(graph: Graph, product: Product) -> Array:
-    """Weight codes of a product with constant weights: int8[rows, cols], rows in (tap y, tap x, channel) order."""
+    """Weight codes of a product with constant weights, part beside part: int8[rows, parts * cols].
+
+    The rows of a part of a convolution are in (tap y, tap x, channel) order; groups lie on the diagonal of their part.
+    """
     codes = graph.constants[product.weight].array()
     if graph.nodes[product.node].op == "Linear":
         return codes
     taps = codes if codes.ndim == 4 else codes[:, :, None, :]
-    return np.ascontiguousarray(taps.transpose(2, 3, 1, 0)).reshape(-1, taps.shape[0])
+    parts, in_part = product.work.parts, product.groups // product.work.parts
+    outputs, channels, height, width = taps.shape
+    in_group = outputs // product.groups
+    of_group = taps.reshape(parts, in_part, in_group, channels, height, width).transpose(4, 5, 1, 3, 0, 2)
+    codes = np.zeros((height, width, in_part, channels, parts, in_part, in_group), taps.dtype)
+    for group in range(in_part):
+        codes[:, :, group, :, :, group] = of_group[:, :, group]
+    return codes.reshape(product.work.rows, product.work.outputs)
 
 
 def _is_value(graph: Graph, value: str) -> bool:
@@ -151,34 +161,34 @@ def _is_linear(graph: Graph, node: Node) -> bool:
 
 
 def _is_image_product(graph: Graph, node: Node) -> bool:
-    """Whether a convolution can be done on macros: one group, windows of one or two dimensions, constant weights."""
+    """Whether a convolution can be done on macros: windows of one or two dimensions, constant weights."""
     if node.op != "Conv" or not _is_value(graph, node.inputs[0]) or node.inputs[1] not in graph.constants:
         return False
     rank = graph.types[node.inputs[0]].rank
-    return rank in _IMAGE_RANKS and full_attributes(node)["group"] == 1 and _is_linear(graph, node)
+    return rank in _IMAGE_RANKS and _is_linear(graph, node)
 
 
-def _product(graph: Graph, index: int, node: Node, images: set[str], roots: Mapping[str, str]) -> Product | None:
+def _product(graph: Graph, index: int, node: Node, macro: Macro, images: set[str], roots: Mapping[str, str]) -> Product | None:
     if not _is_linear(graph, node) or not _is_value(graph, node.inputs[0]):
         return None
     data, weight = roots.get(node.inputs[0], node.inputs[0]), node.inputs[1]
     if node.op == "Conv" and _is_image_product(graph, node):
-        return _convolution(graph, index, node)
+        return _convolution(graph, index, node, macro)
     if data in images or node.outputs[0] in images:
         return None
     shape, weights = graph.types[node.inputs[0]].shape, graph.types[weight].shape
     if node.op == "Linear" and weight in graph.constants:
-        return Product(index, Work(math.prod(shape[:-1]), weights[0], weights[1]), 1, data, weight, node.outputs[0])
+        return Product(index, Work(math.prod(shape[:-1]), weights[0], weights[1]), data, weight, node.outputs[0])
     if node.op == "MatMul" and weight not in graph.constants and roots.get(weight, weight) not in images:
         if len(shape) < 2 or shape[:-2] != weights[:-2]:
             return None
         root = roots.get(weight, weight)
-        work = Work(shape[-2], weights[-2], weights[-1])
-        return Product(index, work, math.prod(shape[:-2]), data, root, node.outputs[0], is_dynamic=True)
+        work = Work(shape[-2], weights[-2], weights[-1], parts=math.prod(shape[:-2]))
+        return Product(index, work, data, root, node.outputs[0], is_dynamic=True)
     return None
 
 
-def _convolution(graph: Graph, index: int, node: Node) -> Product:
+def _convolution(graph: Graph, index: int, node: Node, macro: Macro) -> Product:
     attributes = full_attributes(node)
     source, output = graph.types[node.inputs[0]].shape, graph.types[node.outputs[0]].shape
     spatial = len(source) - 2
@@ -192,10 +202,20 @@ def _convolution(graph: Graph, index: int, node: Node) -> Product:
         both(output[2:], 1), both(source[2:], 1), source[1], kernel, both(attributes["strides"], 1),
         both(attributes["dilations"], 1), both(attributes["pads"], 0),
     )  # fmt: skip
-    vectors = source[0] * math.prod(windows.shape)
+    groups = int(attributes["group"])
+    parts = _parts_of_groups(groups, math.prod(kernel) * source[1] // groups, output[1] // groups, macro)
     is_plain = kernel == (1, 1) and windows.stride == (1, 1) and windows.padding == (0, 0) and windows.shape == windows.source
-    work = Work(vectors, source[1] * math.prod(kernel), output[1], None if is_plain else windows)
-    return Product(index, work, 1, node.inputs[0], node.inputs[1], node.outputs[0], images=source[0])
+    work = Work(
+        source[0] * math.prod(windows.shape), source[1] * math.prod(kernel) // parts, output[1] // parts,
+        None if is_plain and parts == 1 else windows, parts, parts > 1,
+    )  # fmt: skip
+    return Product(index, work, node.inputs[0], node.inputs[1], node.outputs[0], groups=groups)
+
+
+def _parts_of_groups(groups: int, rows: int, cols: int, macro: Macro) -> int:
+    """Parts that groups of `rows` x `cols` weights are put into: as few as leave each part within one macro, all alike."""
+    most = max(min(macro.rows // rows, macro.cols // cols), 1)
+    return min(groups // size for size in range(1, most + 1) if groups % size == 0)
 
 
 __all__ = ["General", "Network", "Product", "analyse", "matrix_of"]

@@ -1,8 +1,9 @@
 """Residencies: which tile is in which macro, and in what order, for a planned product.
 
-A product may have several parts (the heads of an attention), each a matrix of its own with its own input vectors; parts
-follow one another as strips of one wide matrix would. A generation is at most `macros` residencies of different
-macros that follow one another; within it, all tiles see the same chunks.
+A product may have several parts (heads of an attention, blocks of groups of a convolution), each a matrix of its own; parts
+follow one another as strips of one wide matrix would. Where weights are streamed, all parts that share their inputs take a
+chunk before the next comes; parts with inputs of their own follow one another. A generation is at most `macros` residencies
+of different macros that follow one another; within it, all tiles see the same chunks.
 """
 
 from __future__ import annotations
@@ -40,39 +41,38 @@ class Generation:
     chunks: range
 
 
-def generations(hardware: SramHardware, work: Work, plan: Plan, parts: int = 1) -> Iterator[Generation]:
+def generations(hardware: SramHardware, work: Work, plan: Plan) -> Iterator[Generation]:
     """All residencies of a product, in the order in which they are written.
 
     Args:
         hardware: the machine.
-        work: the product of one part.
+        work: the product.
         plan: how it is done.
-        parts: matrices beside each other, each with vectors of its own.
     """
     holds = np.full(hardware.arrays, -1, np.int64)
     n_tiles = work.row_tiles(hardware)
-    for first, tiles, chunks in _slices(hardware, work, plan, parts):
+    for first, tiles, chunks in _slices(hardware, work, plan):
         place = tiles if plan.is_serpentine else first + np.arange(tiles.size)
         macro = place % plan.macros
         yield Generation(tiles // n_tiles, tiles % n_tiles, macro, holds[macro] != tiles, chunks)
         holds[macro] = tiles
 
 
-def _slices(hardware: SramHardware, work: Work, plan: Plan, parts: int) -> Iterator[tuple[int, Array, range]]:
+def _slices(hardware: SramHardware, work: Work, plan: Plan) -> Iterator[tuple[int, Array, range]]:
     """(residencies before, tiles, chunks) of each generation."""
     tiles, n_chunks = work.tiles(hardware), work.chunks(plan.vectors)
     if plan.dataflow is Dataflow.ACTIVATIONS:
         size = max(plan.macros // work.row_tiles(hardware), 1) * work.row_tiles(hardware)
-        for start in range(0, parts * tiles, size):
-            yield start, np.arange(start, min(start + size, parts * tiles)), range(n_chunks)
+        for start in range(0, tiles, size):
+            yield start, np.arange(start, min(start + size, tiles)), range(n_chunks)
         return
-    before = 0
-    for part in range(parts):
+    before, together = 0, tiles // work.sources
+    for source in range(work.sources):
         for chunk in range(n_chunks):
-            line = np.arange(part * tiles, (part + 1) * tiles)
-            if plan.is_serpentine and (part * n_chunks + chunk) % 2:
+            line = np.arange(source * together, (source + 1) * together)
+            if plan.is_serpentine and (source * n_chunks + chunk) % 2:
                 line = line[::-1]
-            for start in range(0, tiles, plan.macros):
+            for start in range(0, together, plan.macros):
                 piece = line[start : start + plan.macros]
                 yield before, piece, range(chunk, chunk + 1)
                 before += piece.size

@@ -24,7 +24,7 @@ def single_product(hardware: SramHardware, work: Work, plan: Plan) -> Program:
         "y": TensorType("int8", (work.vectors, work.cols), unit),
     }
     graph = Graph(name, ("x",), ("y",), (Node("Linear", ("x", "w"), ("y",), name="product"),), types, {"w": FillConstant(types["w"], 0)})
-    network = analyse(graph)
+    network = analyse(graph, hardware.macro)
     (step,) = network.steps
     assert isinstance(step, Product)
     return build(network, hardware, [(step, plan)], Request(progress=lambda _: None), {})

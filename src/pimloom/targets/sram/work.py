@@ -69,25 +69,30 @@ class Windows:
 @final
 @dataclass(frozen=True, slots=True)
 class Work:
-    """`vectors` input vectors times a matrix of `rows` x `cols` weights of one byte.
+    """`vectors` input vectors times a matrix of `rows` x `cols` weights of one byte, or several such matrices.
 
     A strip is the tiles of `macro.cols` columns; its row tiles add up to the same sums. Vectors are taken in chunks.
 
     Attributes:
-        vectors: input vectors, each of `rows` bytes.
+        vectors: input vectors of each part, each of `rows` bytes.
         rows: length of an input vector.
-        cols: outputs per vector.
+        cols: outputs per vector and part.
         windows: where the vectors come from, None where they lie one behind the other.
+        parts: matrices beside each other: heads of an attention, blocks of groups of a convolution.
+        shares_inputs: whether all parts read the same pixels, each part its own slice of their channels; else every part has
+            vectors of its own.
     """
 
     vectors: int
     rows: int
     cols: int
     windows: Windows | None = None
+    parts: int = 1
+    shares_inputs: bool = False
 
     def __post_init__(self) -> None:
         """Refuses empty products."""
-        for name in ("vectors", "rows", "cols"):
+        for name in ("vectors", "rows", "cols", "parts"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}: {getattr(self, name)} found, at least 1 expected")
 
@@ -95,18 +100,42 @@ class Work:
         """Tiles of a strip."""
         return ceil_div(self.rows, hardware.macro.rows)
 
-    def strips(self, hardware: SramHardware) -> int:
-        """Strips of the matrix."""
+    def part_strips(self, hardware: SramHardware) -> int:
+        """Strips of one part."""
         return ceil_div(self.cols, hardware.macro.cols)
 
+    def strips(self, hardware: SramHardware) -> int:
+        """Strips of all parts."""
+        return self.parts * self.part_strips(hardware)
+
     def tiles(self, hardware: SramHardware) -> int:
-        """Tiles of the matrix."""
+        """Tiles of all parts."""
         return self.row_tiles(hardware) * self.strips(hardware)
+
+    def vector_cycles(self, hardware: SramHardware) -> float:
+        """Cycles of one input vector in one macro with its control, mean over the strips, of which the last may be narrow."""
+        macro, control = hardware.macro, hardware.control
+        return self.cols / self.part_strips(hardware) * macro.column_cycles + control.multiply_cycles + control.result_cycles
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the matrix."""
-        return self.rows * self.cols
+        """Bytes of all parts."""
+        return self.parts * self.rows * self.cols
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of all parts per vector."""
+        return self.parts * self.cols
+
+    @property
+    def slice_bytes(self) -> int:
+        """Channels of a pixel that each part takes, where parts share their inputs."""
+        return self.windows.channels // self.parts if self.windows is not None and self.shares_inputs else 0
+
+    @property
+    def sources(self) -> int:
+        """Sets of input vectors: one, or one for each part."""
+        return 1 if self.shares_inputs else self.parts
 
     def chunks(self, most: int) -> int:
         """Chunks of at most `most` vectors."""
