@@ -15,7 +15,7 @@ from pimloom.program import OPCODES
 from pimloom.simulate import cycles
 from pimloom.targets import Mode
 from pimloom.targets.crossbar.compile import lower
-from pimloom.targets.crossbar.lower import Options
+from pimloom.targets.crossbar.lower import Lowering, Options
 from pimloom.targets.crossbar.mapper import Mapper
 from pimloom.targets.crossbar.rings import Ring
 from pimloom.targets.crossbar.timetable import Task, fill
@@ -107,6 +107,18 @@ def test_memory_that_cannot_do_is_said_in_numbers() -> None:
     with pytest.raises(CapacityError, match=text) as caught:
         compiled(quantised("wide"), hardware)
     assert caught.value.needed > 256
+
+
+def test_what_no_single_vector_fits_is_refused_before_anything_is_timed() -> None:
+    """What a core needs at least is below what any plan takes of it, and enough to refuse a core that is far too small."""
+    small = load_hardware("toy", ["core.crossbars=64", "core.local_memory.size_bytes=256"])
+    mapper = Mapper(quantised("wide"), small)
+    mapped = mapper.first()
+    windowed = range(small.total_cores)
+    with pytest.raises(CapacityError, match=r"local memory of core \d+ \(bytes\): \d+ needed, 256 available") as caught:
+        Lowering(mapped.flow, small, mapped.unfolded, mapped.placement, Options(), {}, windowed)
+    full = Lowering(mapped.flow, small, mapped.unfolded, mapped.placement, Options()).plan()
+    assert 256 < caught.value.needed <= max(full.values())
 
 
 def test_global_memory_that_cannot_do_is_said_in_numbers() -> None:

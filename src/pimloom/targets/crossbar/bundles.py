@@ -10,8 +10,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import final
+
+import numpy as np
 
 from pimloom.hardware import CrossbarHardware
 from pimloom.mapping.replicate import Split, grid
@@ -242,22 +244,21 @@ class Shelf:
 
     def __init__(self, hardware: CrossbarHardware, most: Wish) -> None:
         """All cores empty."""
-        self._most = most
-        self._held = [Wish() for _ in range(hardware.total_cores)]
+        self._most = np.array(astuple(most))
+        self._held = np.zeros((hardware.total_cores, len(self._most)))  # a row per core, a column per field of a wish
 
     def take(self, wish: Wish, besides: Collection[int] = ()) -> int | None:
         """The core that is strained least with `wish` added, None if no core but those in `besides` has the arrays."""
-        best, least = None, math.inf
-        for core, held in enumerate(self._held):
-            if core in besides or held.crossbars + wish.crossbars > self._most.crossbars:
-                continue
-            strain = held.plus(wish).strain(self._most)
-            if strain < least:
-                best, least = core, strain
-        if best is not None:
-            self._held[best] = self._held[best].plus(wish)
+        wanted = self._held + np.array(astuple(wish))
+        strain = (wanted / self._most).max(axis=1)
+        strain[wanted[:, 0] > self._most[0]] = math.inf
+        strain[list(besides)] = math.inf
+        best = int(strain.argmin())
+        if strain[best] == math.inf:
+            return None
+        self._held[best] = wanted[best]
         return best
 
     def strains(self) -> Sequence[float]:
         """How much is asked of each core."""
-        return [held.strain(self._most) for held in self._held]
+        return (self._held / self._most).max(axis=1).tolist()

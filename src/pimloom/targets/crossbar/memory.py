@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import final
 
+from pimloom.errors import CapacityError
 from pimloom.program import Block
 from pimloom.targets.crossbar.bundles import is_windowed
 from pimloom.targets.crossbar.geometry import input_columns
@@ -13,9 +15,30 @@ from pimloom.targets.crossbar.rings import INFINITY, Ring
 from pimloom.targets.crossbar.scope import Scope, cores_of
 from pimloom.targets.crossbar.stages import Kind, Piece
 from pimloom.targets.crossbar.tasks import Work
+from pimloom.targets.crossbar.timetable import Task
 
 WINDOWINGS = 4  # times that rings may become windows because those before did
 RingKey = tuple[int, str, int, int, int]
+
+
+@final
+@dataclass(slots=True)
+class _Run:
+    """The tasks of a cluster that make parts of one row.
+
+    Attributes:
+        task: the first of them.
+        last: number of the last.
+        start: when the first begins.
+        end: when the last ends.
+        first_end: when the first ends.
+    """
+
+    task: Task
+    last: int
+    start: float
+    end: float
+    first_end: float
 
 
 @final
@@ -35,7 +58,11 @@ class Memory:
     """
 
     def __init__(self, scope: Scope, work: Work) -> None:
-        """Gives every operand a ring; nothing has a size or an address yet."""
+        """Gives every operand a ring; nothing has a size or an address yet.
+
+        Raises:
+            CapacityError: a core whose rings may become windows is too small even if its tasks are single vectors.
+        """
         self.scope, self.work = scope, work
         self.rings: list[Ring] = []
         self.ring_of: dict[tuple[int, int, int], Ring] = {}
@@ -47,7 +74,10 @@ class Memory:
         self.blocks: list[Block] = []
         self.buffers: list[tuple[list[int], list[int], list[list[int]]]] = []
         self.buffer_bytes: list[int] = []
+        self._runs_of: dict[int, list[_Run]] = {}
         self._make_rings()
+        if scope.windowed_cores:
+            self._check_least_bytes()
 
     def lay_out(self) -> dict[int, int]:
         """Sizes and places everything, given the times of all tasks.
@@ -110,10 +140,69 @@ class Memory:
     def _note_reader(self, ring: Ring, number: int, operand: int) -> None:
         """Tells a ring what a cluster reads of it, and when."""
         stage = self.scope.stage_at(number)
-        for index, task in enumerate(self.work.tasks[number]):
-            first, last = self.scope.rows_read(stage, operand, task)
+        for run in self._runs(number):
+            first, last = self.scope.rows_read(stage, operand, run.task)
             if first <= last:
-                ring.note_reader(first, last, number, index, task.start, task.end)
+                ring.note_reader(first, last, number, run.last, run.start, run.end)
+
+    def _runs(self, number: int) -> list[_Run]:
+        """The tasks of a cluster row by row, worked out once."""
+        if number not in self._runs_of:
+            made: list[_Run] = []
+            for index, task in enumerate(self.work.tasks[number]):
+                if made and made[-1].task.row == task.row:
+                    run = made[-1]
+                    run.last, run.start, run.end = index, min(run.start, task.start), max(run.end, task.end)
+                    run.first_end = min(run.first_end, task.end)
+                else:
+                    made.append(_Run(task, index, task.start, task.end, task.end))
+            self._runs_of[number] = made
+        return self._runs_of[number]
+
+    def _check_least_bytes(self) -> None:
+        """Finds at once, without timing anything, that tasks of single vectors with one buffer of each kind do not fit."""
+        hardware = self.scope.hardware
+        needed = self._least_bytes()
+        core = max(range(len(needed)), key=needed.__getitem__)
+        if needed[core] > hardware.core.local_memory.size_bytes:
+            raise CapacityError(
+                f"local memory of core {core} (bytes)", needed[core], hardware.core.local_memory.size_bytes, hardware.name,
+                "use a machine with more local memory per core, or more cores",
+            )  # fmt: skip
+
+    def _least_bytes(self) -> list[int]:
+        """Bytes that each core needs at least, however short its tasks are."""
+        found = [0] * self.scope.hardware.total_cores
+        for ring, slots in self._least_slots():
+            # Either all readers share the rows of the longest window, or each has a window of its own.
+            shared = max(rows for rows, _ in slots) * ring.pitch
+            found[ring.core] += min(shared, sum(rows * columns for rows, columns in slots) * ring.vector_bytes)
+        for number, cluster in enumerate(self.scope.clusters):
+            stage, columns = self.scope.stage_at(number), cluster.c_stop - cluster.c_start
+            if stage.kind is Kind.GENERAL:
+                continue
+            sums = columns * self.scope.sum_bytes[stage.node] if stage.kind in (Kind.MATRIX, Kind.MEAN) else 0
+            found[cluster.core] += sums * (1 + len(cluster.peers)) + columns * self.scope.graph.types[stage.output].itemsize_bytes
+            for core, _ in cluster.peers:
+                found[core] += sums
+        return found
+
+    def _least_slots(self) -> Iterator[tuple[Ring, list[tuple[int, int]]]]:
+        """Every ring with the rows and columns of a window of each of its readers."""
+        slots: dict[int, tuple[Ring, list[tuple[int, int]]]] = {}
+        for (number, operand, _), ring in self.ring_of.items():
+            slots.setdefault(id(ring), (ring, []))[1].append(self._least_slot(number, operand))
+        yield from slots.values()
+
+    def _least_slot(self, number: int, operand: int) -> tuple[int, int]:
+        """Rows and columns of an operand that one vector of a cluster reads, in the middle of its rows."""
+        stage, line = self.scope.stage_at(number), self.work.tasks[number]
+        source = stage.inputs[operand].shape
+        if stage.inputs[operand].is_broadcast:
+            return source.rows, source.width
+        first, last = self.scope.rows_read(stage, operand, line[len(line) // 2]) if line else (0, -1)
+        columns = source.width if stage.kind is Kind.MEAN else stage.window.reach(1)
+        return max(0, last - first + 1), columns
 
     def ring(self, number: int, operand: int, core: int) -> Ring:
         """The ring that a cluster reads an operand from on one of its cores."""
@@ -185,7 +274,8 @@ class Memory:
             one = Ring(core, ring.value, ring.fill, ring.item_bytes, ring.x_start, ring.x_stop, *channels, ring.n_rows)
             one.is_windowed, one.depth, one.span = True, self.scope.buffers_of[number], 1
             self._note_reader(one, number, operand)
-            for task in self.work.tasks[number]:
+            parts = {(task.x_start, task.x_stop): task for task in self.work.tasks[number]}
+            for task in parts.values():
                 low, high = self.scope.columns_read(stage, operand, task)
                 one.window_columns = max(one.window_columns, high - low)
                 if low < 0 or high > stage.inputs[operand].shape.width:
@@ -205,18 +295,18 @@ class Memory:
         """The least depths that keep the order; then, row by row, what the memories still hold. Returns bytes used."""
         size = self.scope.hardware.core.local_memory.size_bytes
         used = list(self.cursor)
+        least: list[tuple[Ring, int]] = []
         for ring in self.rings:
             if ring.is_windowed:
                 used[ring.core] += self._window_bytes(ring)
                 continue
-            ring.choose_depth(0)
+            least.append((ring, ring.least_depth()))
+            ring.choose_depth(0, least[-1][1])
             used[ring.core] += ring.size_bytes + 8
         for slack in range(1, self.scope.options.slack_rows + 1):
-            for ring in self.rings:
-                if ring.is_windowed:
-                    continue
+            for ring, depth in least:
                 held, before = ring.depth, ring.size_bytes
-                ring.choose_depth(slack)
+                ring.choose_depth(slack, depth)
                 if used[ring.core] + ring.size_bytes - before > size:
                     ring.set_depth(held)
                 used[ring.core] += ring.size_bytes - before
@@ -274,16 +364,20 @@ class Memory:
                 if self.scope.is_outside(piece.source):
                     for row in ring.needed():
                         ring.arrival[row] = min(ring.arrival[row], self.load_key(ring, row, piece.source))
-        first_end: dict[str, list[float]] = {}
-        for line in self.work.tasks:
-            for task in line:
-                if task.makes is not None and task.makes[1] >= 0:
-                    value, row = task.makes
-                    ends = first_end.setdefault(value, [INFINITY] * self.scope.flow.shapes[value].rows)
-                    ends[row] = min(ends[row], task.end)
-        for value, ends in first_end.items():
+        for value, ends in self._first_ends().items():
             for ring, _ in self.readers_of.get(value, ()):
                 ring.arrival = [min(a, b) for a, b in zip(ring.arrival, ends, strict=True)]
+
+    def _first_ends(self) -> dict[str, list[float]]:
+        """Per computed value and row, when the first part of the row is there."""
+        found: dict[str, list[float]] = {}
+        for number in range(len(self.work.tasks)):
+            for run in self._runs(number):
+                if run.task.makes is not None and run.task.makes[1] >= 0:
+                    value, row = run.task.makes
+                    ends = found.setdefault(value, [INFINITY] * self.scope.flow.shapes[value].rows)
+                    ends[row] = min(ends[row], run.first_end)
+        return found
 
     def load_key(self, ring: Ring, row: int, source: str) -> float:
         """Place in the order at which a row is loaded from global memory."""

@@ -141,10 +141,24 @@ class Ring:
             return rows[place - 1], 0
         return rows[-1], 1
 
-    def choose_depth(self, slack: int) -> None:
-        """Sets the depth: the least that keeps the order, then up to `slack` more, preferring even division of the rows."""
-        self._pick_depth(self.needed(), slack)
-        self.set_depth(self.depth)
+    def least_depth(self) -> int:
+        """The least depth that keeps the order, or the rows from the first to the last that is needed."""
+        rows = self.needed()
+        if not rows:
+            return 1
+        least, reach = max(self.span, 1), rows[-1] - rows[0] + 1
+        while least < reach and not self._keeps_order(least, rows):
+            least += 1
+        return least
+
+    def choose_depth(self, slack: int, least: int | None = None) -> None:
+        """Sets the depth: the least that keeps the order, then up to `slack` more, preferring even division of the rows.
+
+        Args:
+            slack: rows beyond the least.
+            least: `least_depth()`, if it is known.
+        """
+        self.set_depth(self._fitting_depth(self.needed(), slack, self.least_depth() if least is None else least))
 
     def set_depth(self, depth: int) -> None:
         """Fixes the depth and with it which rows share a slot."""
@@ -153,20 +167,15 @@ class Ring:
         for row in self.needed():
             self.occupants[row % self.depth].append(row)
 
-    def _pick_depth(self, rows: Sequence[int], slack: int) -> None:
+    def _fitting_depth(self, rows: Sequence[int], slack: int, least: int) -> int:
         if not rows:
-            self.depth = 1
-            return
-        least = max(self.span, 1)
+            return 1
         reach = rows[-1] - rows[0] + 1
-        while least < reach and not self._keeps_order(least, rows):
-            least += 1
         if least >= reach:
-            self.depth = max(reach, self.n_rows if rows[0] else reach)
-            return
-        options = [d for d in range(least, min(least + slack, reach) + 1) if self._keeps_order(d, rows)]
+            return max(reach, self.n_rows if rows[0] else reach)
+        options = [least, *(d for d in range(least + 1, min(least + slack, reach) + 1) if self._keeps_order(d, rows))]
         even = [d for d in options if self.n_rows % d == 0]
-        self.depth = even[-1] if even else options[-1]
+        return even[-1] if even else options[-1]
 
     def _keeps_order(self, depth: int, rows: Sequence[int]) -> bool:
         latest: dict[int, float] = {}

@@ -73,7 +73,8 @@ def fill(
     latest: defaultdict[tuple[str, int], float] = defaultdict(float)
     waiting: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
     missing = [0] * len(tasks)
-    ready = [0.0] * len(tasks)
+    known = [0.0] * len(tasks)  # when the rows that a cluster's next task needs are there
+    freed = [0.0] * len(tasks)  # when its buffers are
     place = [0] * len(tasks)
     free: defaultdict[int, float] = defaultdict(float)
     queues: defaultdict[int, list[tuple[float, int, int]]] = defaultdict(list)
@@ -84,14 +85,24 @@ def fill(
         """Looks at the next task of a cluster; puts it into its server's queue when its rows are known."""
         if place[cluster] == len(tasks[cluster]):
             return
-        task = tasks[cluster][place[cluster]]
-        before = place[cluster] - buffers[cluster]
-        ready[cluster] = tasks[cluster][before].end + EPSILON if before >= 0 else 0.0
+        index = place[cluster]
+        task = tasks[cluster][index]
+        before = index - buffers[cluster]
+        freed[cluster] = tasks[cluster][before].end + EPSILON if before >= 0 else 0.0
         missing[cluster] = 0
+        # What the part of a row before this one needed is there.
+        if index == 0 or task.needs is not tasks[cluster][index - 1].needs:
+            look_up(cluster, task)
+        if missing[cluster] == 0:
+            offer(cluster)
+
+    def look_up(cluster: int, task: Task) -> None:
+        """Finds when the rows that a task needs are there, and counts those of which that is not known yet."""
+        known[cluster] = 0.0
         for value, first, last in task.needs:
             outside = arrival.get(value)
             if outside is not None:
-                ready[cluster] = max(ready[cluster], max(outside[first : last + 1], default=0.0))
+                known[cluster] = max(known[cluster], max(outside[first : last + 1], default=0.0))
                 continue
             for row in range(first, last + 1):
                 time = ready_at.get((value, row))
@@ -99,13 +110,11 @@ def fill(
                     missing[cluster] += 1
                     waiting[value, row].append(cluster)
                 else:
-                    ready[cluster] = max(ready[cluster], time + delays.get(value, 0.0))
-        if missing[cluster] == 0:
-            offer(cluster)
+                    known[cluster] = max(known[cluster], time + delays.get(value, 0.0))
 
     def offer(cluster: int) -> None:
         server = server_of(cluster)
-        heapq.heappush(queues[server], (ready[cluster], cluster, place[cluster]))
+        heapq.heappush(queues[server], (max(known[cluster], freed[cluster]), cluster, place[cluster]))
         wake(server)
 
     def wake(server: int) -> None:
@@ -126,7 +135,7 @@ def fill(
         ready_at[key] = latest[key]
         delay = delays.get(key[0], 0.0)
         for cluster in waiting.pop(key, ()):
-            ready[cluster] = max(ready[cluster], latest[key] + delay)
+            known[cluster] = max(known[cluster], latest[key] + delay)
             missing[cluster] -= 1
             if missing[cluster] == 0:
                 offer(cluster)

@@ -9,9 +9,12 @@ import numpy as np
 
 from pimloom.hardware import CrossbarHardware
 from pimloom.mapping.arrange import arrange
+from pimloom.mapping.relieve import Mesh, relieve
 from pimloom.program.rows import Array
 from pimloom.targets.crossbar.placement import Cluster, Placement
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Piece, Stage
+
+LINK_SHARE = 0.6  # of the time of a sample that a link of the network should be busy
 
 
 def traffic(flow: Dataflow, placement: Placement, hardware: CrossbarHardware) -> Array:
@@ -96,13 +99,29 @@ def distances(hardware: CrossbarHardware) -> Array:
     return table
 
 
-def arranged(flow: Dataflow, placement: Placement, hardware: CrossbarHardware) -> Placement:
-    """The placement with its cores moved so that traffic travels short ways."""
+def arranged(flow: Dataflow, placement: Placement, hardware: CrossbarHardware, period_cycles: float = 0.0) -> Placement:
+    """The placement with its cores moved so that traffic travels short ways.
+
+    Where the time of a sample is given, cores on the mesh of one chip are moved on until no link is busy for more than
+    `LINK_SHARE` of it, as far as that leads.
+    """
     table = traffic(flow, placement, hardware)
     fixed = np.zeros(table.shape[0], bool)
     fixed[hardware.total_cores :] = True
     position = arrange(table, distances(hardware), fixed)
+    if period_cycles and hardware.chips == 1 and hardware.noc.topology == "mesh":
+        position = _relieved(table, position, hardware, period_cycles)
     return relabelled(placement, position)
+
+
+def _relieved(table: Array, position: Array, hardware: CrossbarHardware, period_cycles: float) -> Array:
+    """Positions with fewer messages on the worst link."""
+    n = hardware.total_cores
+    cycles = table * (hardware.noc.flit_cycles / hardware.noc.flit_bytes)
+    held = np.argsort(position[:n])  # the core at each position
+    mesh = Mesh.of(cycles[np.ix_(held, held)], cycles[n, held], hardware.chip.core_rows, hardware.chip.core_cols)
+    moved = relieve(mesh, LINK_SHARE * period_cycles)
+    return np.concatenate([moved[position[:n]], position[n:]])
 
 
 def relabelled(placement: Placement, position: Array) -> Placement:
