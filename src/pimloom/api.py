@@ -8,23 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 
-from pimloom.errors import ModelError, UsageError, VerificationError
+from pimloom.errors import ModelError, ProgramError, UsageError, VerificationError
 from pimloom.execute import Analog, AnalogRun, Interpreter, compare, encode_inputs, real_values, run_analog
 from pimloom.frontends import load_onnx, to_onnx
 from pimloom.frontends.zoo import ZOO, build, input_example
 from pimloom.hardware import Hardware, SramHardware, load_hardware
 from pimloom.ir.evaluate import evaluate
-from pimloom.ir.graph import Graph
+from pimloom.ir.graph import Graph, Node
 from pimloom.passes import default_pipeline, error_bound
 from pimloom.program import OPCODES, Program
 from pimloom.program.pimsim.export import export_program, row_cycles
+from pimloom.program.residency import writes_arrays
 from pimloom.program.save import load_program, save_program
 from pimloom.report.occupancy import Occupancy, occupancy
-from pimloom.result import Result, Verification
+from pimloom.result import Result, Verification, shared_out
 from pimloom.scheduling import can_relist, relist, split_rows
 from pimloom.simulate import cost, cycles, engine
 from pimloom.simulate import simulate as simulate_program
@@ -93,7 +94,8 @@ class Compiled:
 
     def simulate(self, *, trace: bool = True) -> Result:
         """Time and energy."""
-        return replace(simulate_program(self.program, trace=trace), compile_s=self.compile_s)
+        result = replace(simulate_program(self.program, trace=trace), compile_s=self.compile_s)
+        return shared_out(result, result.rewriting.samples if result.rewriting is not None else 1)
 
     def execute(self, inputs: Inputs | None = None, *, analog: Analog | None = None) -> dict[str, Array]:
         """Real outputs (float64) for real inputs; the calibration inputs if none are given.
@@ -151,7 +153,8 @@ class Compiled:
         if wanted == "none" or self.source is None:
             return "graph" if self.source is None else "none", {}, {}
         real = {v: np.asarray(inputs[v]).astype(self.source.types[v].dtype) for v in self.source.inputs}
-        bounds = {v: b.bound for v, b in error_bound(self.source, self.program.graph, (real,)).items()}
+        quantised = _with_outputs(self.program.graph, self.source.outputs)
+        bounds = {v: b.bound for v, b in error_bound(self.source, quantised, (real,)).items()}
         if wanted in ("auto", "onnxruntime"):
             found = _onnxruntime(self.source, real)
             if found is not None:
@@ -161,6 +164,19 @@ class Compiled:
                     "onnxruntime is not installed or does not run this network; pip install 'pimloom[verify]', or use --reference graph"
                 )
         return "graph", evaluate(self.source, real), bounds
+
+
+def _with_outputs(graph: Graph, outputs: tuple[str, ...]) -> Graph:
+    """The graph, without what only other outputs need: one network, where there is one per sample."""
+    if graph.outputs == outputs:
+        return graph
+    wanted = set(outputs)
+    nodes: list[Node] = []
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.outputs):
+            wanted.update(node.inputs)
+            nodes.append(node)
+    return replace(graph, inputs=tuple(v for v in graph.inputs if v in wanted), outputs=outputs, nodes=tuple(reversed(nodes)))
 
 
 def _onnxruntime(graph: Graph, inputs: Inputs) -> dict[str, Array] | None:
@@ -207,6 +223,7 @@ def compile(
     model: str | Path | Graph | Any, machine: str | Path | Hardware = "isaac", *, mode: str = "latency", batch: int = 0, effort: int = 1,
     seed: int = 0, weight_bits: int = 0, activation_bits: int = 0, calibration: Sequence[Inputs] = (),
     shapes: Mapping[str, tuple[int, ...]] | None = None, progress: Callable[[str], None] = _quiet, strategy: str = "",
+    rewrite: bool = False,
 ) -> Compiled:  # fmt: skip
     """Compiles a network for a machine.
 
@@ -222,7 +239,8 @@ def compile(
         calibration: real inputs to choose the scales with; seeded random ones if there are none.
         shapes: see `load`.
         progress: called with a word when a step begins.
-        strategy: which macro writes when, on machines of kind `sram` (docs/targets/sram.md); "" for the fastest.
+        strategy: which array is written when, on machines of kind `sram` (docs/targets/sram.md), and with `rewrite`; "" for the fastest.
+        rewrite: whether a network that does not fit may have its arrays rewritten while it runs, on machines of kind `crossbar`.
 
     Raises:
         ModelError: the network cannot be loaded or compiled.
@@ -236,7 +254,9 @@ def compile(
     for name, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
         if bits not in (0, 8, 16):
             raise UsageError(f"{name}: {bits} found, 8 or 16 expected")
-    request = Request(Mode(mode), batch or (8 if mode == "throughput" else 1), effort, seed, cycles, progress, strategy)
+    request = Request(Mode(mode), batch or (8 if mode == "throughput" else 1), effort, seed, cycles, progress, strategy, rewrite)
+    if rewrite and chosen.kind != "crossbar":
+        raise UsageError(f"rewrite: found on '{chosen.name}' of kind '{chosen.kind}', a machine of kind 'crossbar' expected; leave it out")
     if strategy and not TARGETS[chosen.kind].has_strategies:
         raise UsageError(f"strategy: '{strategy}' found, none expected on '{chosen.name}': machines of kind '{chosen.kind}' have no choice")
     progress("loading")
@@ -246,7 +266,13 @@ def compile(
     progress("quantising")
     quantised = quantise(graph, chosen, weight_bits, activation_bits, samples, seed)
     program = TARGETS[chosen.kind].compile(quantised, chosen, request)
-    return Compiled(program, graph, samples[0], time.perf_counter() - begun)
+    return Compiled(program, graph, _calibration(program, samples, seed), time.perf_counter() - begun)
+
+
+def _calibration(program: Program, samples: Sequence[Inputs], seed: int) -> Inputs:
+    """The first sample; for a network that stands there once per sample, each with inputs of its own."""
+    own = input_example(program.graph, seed) if any(v not in samples[0] for v in program.graph.inputs) else {}
+    return {**own, **samples[0]}
 
 
 def product_cycles(machine: SramHardware, work: Work, plan: Plan) -> int:
@@ -289,6 +315,10 @@ def run(
     return replace(result, verification=verification, execute_s=time.perf_counter() - begun)
 
 
+STEADY_PASSES: Final = 20
+"""Passes that lists of pimsim-nn are repeated for, to see how they do."""
+
+
 def to_pimsim(program: Program) -> Program:
     """A program for crossbars in pimsim-nn's instruction set, to be simulated here or written for that simulator.
 
@@ -301,12 +331,22 @@ def to_pimsim(program: Program) -> Program:
     Raises:
         ProgramError: the program holds something that pimsim-nn cannot run.
     """
+    if writes_arrays(program) and program.hardware.kind == "crossbar":
+        name = f"program '{program.name}'"
+        raise ProgramError(f"{name}: arrays are rewritten while it runs, which pimsim-nn cannot say; compile it without --rewrite")
     plain = export_program(program)
     if plain is program or not can_relist(program):
         return plain
     pieces = split_rows(program)
-    ordered = relist(pieces, row_cycles(pieces))
+    ordered = relist(pieces, row_cycles(pieces), overlaps=bool(program.rows["stage"].any()))
     if ordered is None:
         return plain
-    both = (plain, export_program(ordered))
-    return min(both, key=lambda one: simulate_program(one, trace=False, until_cycles=0).latency_cycles)
+    return min((plain, export_program(ordered)), key=_pimsim_cycles)
+
+
+def _pimsim_cycles(program: Program) -> float:
+    """Cycles of a program for pimsim-nn by which its mode is judged: of one pass, or between passes when lists repeat."""
+    once = simulate_program(program, trace=False, until_cycles=0).latency_cycles
+    if program.mode != "throughput":
+        return once
+    return simulate_program(program, trace=False, until_cycles=STEADY_PASSES * once).period_cycles

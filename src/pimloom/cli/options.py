@@ -54,7 +54,12 @@ EffortOption = Annotated[
 ]  # fmt: skip
 StrategyOption = Annotated[
     str | None, typer.Option("--strategy", metavar="NAME", rich_help_panel=_MAPPING,
-                             help="Which macro writes when (SRAM machines): in_situ, naive_ping_pong, generalized or auto."),
+                             help="Which array is written when (SRAM machines, and with --rewrite): in_situ, naive_ping_pong, "
+                                  "generalized or auto."),
+]  # fmt: skip
+RewriteOption = Annotated[
+    bool, typer.Option("--rewrite", rich_help_panel=_MAPPING,
+                       help="Where the crossbars are too few, rewrites their weights while the network runs."),
 ]  # fmt: skip
 SeedOption = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, rich_help_panel=_MAPPING,

@@ -34,6 +34,7 @@ from pimloom.cli.options import (
     ReferenceName,
     ReferenceOption,
     ReportOption,
+    RewriteOption,
     SeedOption,
     SetOption,
     ShapeOption,
@@ -73,6 +74,7 @@ class _Order:
     shapes: Sequence[str]
     input: str | None
     strategy: str | None
+    rewrite: bool
 
     def sources(self) -> dict[str, str]:
         """Files that are read."""
@@ -100,7 +102,7 @@ class _Order:
         return api.compile(
             network, machine, mode=self.mode, batch=self.batch or 0, effort=self.effort, seed=self.seed,
             weight_bits=self.weight_bits or 0, activation_bits=self.activation_bits or 0, calibration=samples,
-            progress=begin, strategy=self.strategy or "",
+            progress=begin, strategy=self.strategy or "", rewrite=self.rewrite,
         )  # fmt: skip
 
 
@@ -134,7 +136,7 @@ COMPILING = ("loading", "quantising", "mapping")
 def run_command(
     model: ModelArgument, hardware: HardwareOption = "isaac", changes: SetOption = None, chips: ChipsOption = None,
     mode: ModeOption = ModeName.LATENCY, batch: BatchOption = None, effort: EffortOption = 1, seed: SeedOption = 0,
-    strategy: StrategyOption = None,
+    strategy: StrategyOption = None, rewrite: RewriteOption = False,
     weight_bits: WeightBitsOption = None, activation_bits: ActivationBitsOption = None, shape: ShapeOption = None,
     input_file: InputOption = None, reference: ReferenceOption = ReferenceName.AUTO,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Neither executes the program nor compares numbers.")] = False,
@@ -147,7 +149,7 @@ def run_command(
 ) -> int:  # fmt: skip
     """Compiles a network, simulates the program, executes it, and compares its numbers with a reference."""
     order = _Order(model, hardware, changes or (), chips, mode.value, batch, effort, seed, weight_bits, activation_bits,
-                   shape or (), input_file, strategy)  # fmt: skip
+                   shape or (), input_file, strategy, rewrite)  # fmt: skip
     order.check()
     conditions = _conditions(adc_bits, adc_range, cell_noise, read_noise, seed, is_analog=analog)
     if no_verify and conditions is not None:
@@ -174,13 +176,13 @@ def compile_command(
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE.npz", rich_help_panel=FILES_PANEL, help="Where the program goes.")],
     hardware: HardwareOption = "isaac", changes: SetOption = None, chips: ChipsOption = None,
     mode: ModeOption = ModeName.LATENCY, batch: BatchOption = None, effort: EffortOption = 1, seed: SeedOption = 0,
-    strategy: StrategyOption = None,
+    strategy: StrategyOption = None, rewrite: RewriteOption = False,
     weight_bits: WeightBitsOption = None, activation_bits: ActivationBitsOption = None, shape: ShapeOption = None,
     input_file: InputOption = None,
 ) -> None:  # fmt: skip
     """Compiles a network into a program file."""
     order = _Order(model, hardware, changes or (), chips, mode.value, batch, effort, seed, weight_bits, activation_bits,
-                   shape or (), input_file, strategy)  # fmt: skip
+                   shape or (), input_file, strategy, rewrite)  # fmt: skip
     order.check()
     with Outputs(order.sources()) as outputs:
         outputs.claim("--output", output)

@@ -24,6 +24,7 @@ from pimloom.ir.integer import decode, encode
 from pimloom.ir.quantised import norm_parameter, step_of
 from pimloom.ir.steps import LinearStep, LookupStep, MeanStep, NormStep, ProductStep, SoftmaxStep, SumStep
 from pimloom.program import INSTRUCTIONS, MASKED, OPCODES, Program
+from pimloom.program.residency import Holdings, holds_from_start, initial_holdings, writes_arrays
 from pimloom.program.rows import Array
 from pimloom.program.widths import sum_bytes
 
@@ -136,7 +137,7 @@ class Interpreter:
         self._region_of = {region.value: i for i, region in enumerate(self.program.regions)}
         self._mail: dict[int, bytes] = {}
         self._done = bytearray(self.program.n_rows)
-        self._resident: dict[int, int] = {}  # processor to the group that its array holds
+        self._holdings = self._first_holdings()  # of each processor whose arrays rows write
         self._written: dict[int, Array] = {}  # group to weights that came from a region
         for value, i in self._region_of.items():
             if value in self.graph.inputs:
@@ -284,20 +285,28 @@ class Interpreter:
     def _weights_of(self, row: int, g: int) -> Array:
         """The weights of a group, which its array must hold where arrays are rewritten."""
         groups = self.program.groups
-        if self.program.hardware.are_arrays_rewritten:
+        if self._holdings is not None:
             core = self._column["processor"][row]
-            if self._resident.get(core) != g:
-                held = self._resident.get(core, "none")
-                raise ProgramError(f"execute: row {row} uses array group {g}, but the array of core {core} holds {held}")
+            if not self._holdings[core].has(g):
+                held = ", ".join(map(str, self._holdings[core].groups())) or "none"
+                raise ProgramError(f"execute: row {row} uses array group {g}, but the arrays of core {core} hold {held}")
             if g in self._written:
                 return self._written[g]
         matrix = self._matrices[groups.matrix[g]]
         return matrix[groups.row_start[g] : groups.row_stop[g], groups.column_start[g] : groups.column_stop[g]]
 
+    def _first_holdings(self) -> dict[int, Holdings] | None:
+        """What arrays hold before the first row; None where no row changes that."""
+        hardware = self.program.hardware
+        if holds_from_start(hardware):
+            return initial_holdings(self.program) if writes_arrays(self.program) else None
+        return {p: Holdings([-1]) for p in range(hardware.processors)} if hardware.are_arrays_rewritten else None
+
     def _write_weights(self, row: int) -> None:
         c, groups = self._column, self.program.groups
         g, region = c["arg"][row], c["src2"][row] - 1
-        self._resident[c["processor"][row]] = g
+        assert self._holdings is not None
+        self._holdings[c["processor"][row]].write(g, c["dst_step"][row], int(groups.crossbars[g]))
         if region < 0:
             return
         shape = int(groups.row_stop[g] - groups.row_start[g]), int(groups.column_stop[g] - groups.column_start[g])
@@ -311,7 +320,10 @@ class Interpreter:
 
     def _gather(self, row: int) -> None:
         index = self._column["node"][row]
-        windows = self._gathered(row, self._in_type(index).dtype, self._step(index).input_zero)
+        dtype = self._in_type(index).dtype
+        step = self._step(index)
+        fill = step.input_zero if isinstance(step, LinearStep | MeanStep) else int(np.iinfo(dtype).min)
+        windows = self._gathered(row, dtype, fill)
         self._bytes(row, "dst")[:] = windows.view(np.uint8)
 
     def _preset(self, row: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pimloom.hardware.crossbar import Chip, Core, Crossbar, CrossbarHardware, Precision
+from pimloom.hardware.crossbar import Chip, Core, Crossbar, CrossbarHardware, Precision, Rewriting
 from pimloom.hardware.describe import describe
 from pimloom.hardware.load import (
     KINDS,
@@ -48,6 +48,7 @@ __all__ = [
     "Noc",
     "PimsimHardware",
     "Precision",
+    "Rewriting",
     "SramHardware",
     "VectorUnit",
     "describe",

@@ -85,6 +85,27 @@ class Core:
 
 @final
 @record
+class Rewriting:
+    """What it takes to give arrays other weights while a program runs.
+
+    Rows are programmed one after the other, all cells of a row together, until reading them back shows the wanted levels.
+
+    Attributes:
+        row_cycles: cycles that programming a row takes, pulses and reads back.
+        cell_energy_pj: energy of programming one cell, pulses and reads back.
+        drivers: who has the write drivers. `array`: each array, so that all arrays of a core may be programmed at once;
+            `core`: each core has one set, which programs its arrays one after the other.
+        endurance_writes: times that a cell can be programmed.
+    """
+
+    row_cycles: Annotated[int, Whole("of cycles", 1, 10**9, 1000)]
+    cell_energy_pj: Energy
+    drivers: Annotated[Literal["array", "core"], Choice(("array", "core"))]
+    endurance_writes: Annotated[int, Whole("of writes", 1, 10**18, 10**6)]
+
+
+@final
+@record
 class Crossbar:
     """One crossbar array with its converters.
 
@@ -115,6 +136,7 @@ class Crossbar:
         shift_add_energy_pj: energy per ADC conversion, of the shift-and-add behind it.
         register_energy_pj: energy of the input and output registers per input slice.
         static_mw: power at rest.
+        rewriting: what writing weights takes; arrays without it are written before the first sample and never again.
     """
 
     rows: Lines
@@ -139,6 +161,7 @@ class Crossbar:
     shift_add_energy_pj: Energy
     register_energy_pj: Energy
     static_mw: Power
+    rewriting: Rewriting | None = None
 
     def __post_init__(self) -> None:
         """Refuses more converters than lines."""
@@ -350,8 +373,8 @@ class CrossbarHardware:
 
     @property
     def are_arrays_rewritten(self) -> bool:
-        """Cells are written before the first input, and then never again."""
-        return False
+        """Whether `crossbar.rewriting` says how; else cells are written before the first input, and then never again."""
+        return self.crossbar.rewriting is not None
 
     @property
     def array_rows(self) -> int:
@@ -383,6 +406,13 @@ class CrossbarHardware:
     def weights_capacity(self, weight_bits: int) -> int:
         """Weights that all crossbars hold: `crossbars * rows * logical_cols`."""
         return self.total_crossbars * self.crossbar.rows * self.crossbar.logical_cols(weight_bits)
+
+    def row_write_cycles(self, crossbars: int) -> int:
+        """Cycles that programming one row of a group of arrays holds the drivers: in turn where a core has one set of them."""
+        rewriting = self.crossbar.rewriting
+        if rewriting is None:
+            return 0
+        return rewriting.row_cycles * (crossbars if rewriting.drivers == "core" else 1)
 
     def peak_mvm_per_s(self, activation_bits: int) -> float:
         """MVMs per second with every crossbar busy: `crossbars * clock / mvm_interval_cycles`."""

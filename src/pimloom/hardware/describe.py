@@ -55,9 +55,15 @@ def _compute(hw: CrossbarHardware) -> list[tuple[str, str]]:
     mvm = f"{latency} cycles ({_time(hw, latency)}), one every {interval} ({_time(hw, interval)})"
     rate = format_count(hw.peak_mvm_per_s(inputs))
     lanes = vector.lanes / vector.beat_cycles * hw.clock_ghz * 1e9
+    rewriting = "arrays are written once"
+    if xbar.rewriting is not None:
+        drivers = "arrays of a core at once" if xbar.rewriting.drivers == "array" else "one array of a core at a time"
+        energy = format_pj(xbar.rewriting.cell_energy_pj)
+        rewriting = f"{_time(hw, xbar.rewriting.row_cycles)} a row, {energy} a cell, {drivers}; --rewrite"
     return [
         ("precision", f"{weights}-bit weights, {inputs}-bit activations"),
         ("weight capacity", _capacity(hw)),
+        ("rewriting", rewriting),
         ("one MVM", f"{mvm}, {format_pj(xbar.mvm_energy_pj(inputs))}"),
         ("peak", f"{rate} MVM/s, {hw.peak_ops_per_s(weights, inputs) / 1e12:.4g} TOPS"),
         ("vector unit", f"{vector.lanes} lanes, {format_count(lanes)} elements/s per core"),

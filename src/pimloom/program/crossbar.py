@@ -1,14 +1,15 @@
 """Machines of kind `crossbar`: their resources, issue rules and costs.
 
 Per core a local memory port (or a read and a write port) and a vector unit, per array group the arrays, per chip the
-directed links of the network and the ports of the global memory, per pair of chips a link.
+directed links of the network and the ports of the global memory, per pair of chips a link. Programs that rewrite arrays
+also have the write drivers, per array group or per core, and per core a control that waits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import Final, final
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from pimloom.program.program import Groups, Program
 from pimloom.program.rows import MASKED, Array, ragged
 
 COMPONENTS = ("local memory", "vector unit", "crossbars", "network", "global memory", "chip link")
+REWRITING = (*COMPONENTS, "array writing", "control")
+"""Components of machines that rewrite arrays in a program."""
 
 
 @final
@@ -35,6 +38,8 @@ class CoreResources(Resources):
         group: int32[groups], the arrays of each group.
         memory_port: int32[chips, ports].
         chip_link: int32[chips, chips], -1 on the diagonal.
+        driver: int32[groups], the write drivers of each group's arrays; nothing where nothing is rewritten.
+        control: int32[cores], what waits; nothing where nothing is rewritten.
         component: int8[R], index into COMPONENTS.
         owner: int32[R], core, group or chip it belongs to.
         weight: float64[R], crossbars of a group, 1 for everything else.
@@ -47,6 +52,8 @@ class CoreResources(Resources):
     group: Array
     memory_port: Array
     chip_link: Array
+    driver: Array
+    control: Array
     component: Array
     owner: Array
     weight: Array
@@ -57,18 +64,21 @@ class CoreResources(Resources):
     @property
     def components(self) -> tuple[str, ...]:
         """Names of the components."""
-        return COMPONENTS
+        return REWRITING if self.driver.size else COMPONENTS
 
     @property
     def shared(self) -> Array:
         """int8[R]: 1 where processors contend."""
-        return (self.component >= COMPONENTS.index("network")).astype(np.int8)
+        return np.isin(self.component, [COMPONENTS.index(name) for name in ("network", "global memory", "chip link")]).astype(np.int8)
 
     @property
     def units(self) -> Mapping[str, int]:
-        """Units of each component; all crossbars, whether they hold weights or not."""
-        counts = np.bincount(self.component, minlength=len(COMPONENTS))
-        return {name: int(counts[i]) for i, name in enumerate(COMPONENTS)} | {"crossbars": self.hardware.total_crossbars}
+        """Units of each component; all crossbars, whether they hold weights or not, and as many drivers as they have."""
+        counts = np.bincount(self.component, minlength=len(self.components))
+        units = {name: int(counts[i]) for i, name in enumerate(self.components)} | {"crossbars": self.hardware.total_crossbars}
+        if self.driver.size:
+            units["array writing"] = self.hardware.total_cores if _shares_drivers(self.hardware) else self.hardware.total_crossbars
+        return units
 
     @property
     def arrays(self) -> str:
@@ -144,9 +154,10 @@ class CoreResources(Resources):
         return ragged(self._links)
 
     @staticmethod
-    def of(hardware: CrossbarHardware, groups: Groups) -> CoreResources:
-        """Numbers the resources of a machine with these array groups."""
+    def of(hardware: CrossbarHardware, groups: Groups, *, rewrites: bool = False) -> CoreResources:
+        """Numbers the resources of a machine with these array groups; with `rewrites`, those too that only rewriting takes."""
         cores = hardware.chips * hardware.chip.cores
+        drivers = cores if _shares_drivers(hardware) else len(groups)
         counts: list[tuple[str, int]] = [
             ("local memory", cores),
             ("local memory", cores if hardware.core.local_memory.ports == 2 else 0),
@@ -155,6 +166,8 @@ class CoreResources(Resources):
             ("network", hardware.chips * CoreResources._links_per_chip(hardware)),
             ("global memory", hardware.chips * hardware.global_memory.ports),
             ("chip link", hardware.chips * hardware.chips),
+            ("array writing", drivers if rewrites else 0),
+            ("control", cores if rewrites else 0),
         ]
         bases = np.cumsum([0] + [n for _, n in counts])
         numbers = [np.arange(bases[i], bases[i + 1], dtype=np.int32) for i in range(len(counts))]
@@ -166,10 +179,14 @@ class CoreResources(Resources):
             np.repeat(np.arange(hardware.chips), per_chip),
             np.repeat(np.arange(hardware.chips), hardware.global_memory.ports),
             np.repeat(np.arange(hardware.chips), hardware.chips),
+            (np.arange(cores) if _shares_drivers(hardware) else groups.processor)[: numbers[7].size],
+            np.arange(numbers[8].size),
         ]).astype(np.int32)  # fmt: skip
-        component = np.repeat([COMPONENTS.index(name) for name, _ in counts], [n for _, n in counts]).astype(np.int8)
+        component = np.repeat([REWRITING.index(name) for name, _ in counts], [n for _, n in counts]).astype(np.int8)
         weight = np.ones(component.size)
         weight[numbers[3]] = groups.crossbars
+        if rewrites and not _shares_drivers(hardware):
+            weight[numbers[7]] = groups.crossbars
         return CoreResources(
             hardware=hardware,
             read_port=numbers[0],
@@ -178,11 +195,18 @@ class CoreResources(Resources):
             group=numbers[3],
             memory_port=numbers[5].reshape(hardware.chips, -1),
             chip_link=links,
+            driver=numbers[7][groups.processor] if rewrites and _shares_drivers(hardware) else numbers[7],
+            control=numbers[8],
             component=component,
             owner=owner,
             weight=weight,
             _mesh_base=int(bases[4]),
         )
+
+
+def _shares_drivers(hardware: CrossbarHardware) -> bool:
+    """Whether a core programs its arrays one after the other."""
+    return hardware.crossbar.rewriting is not None and hardware.crossbar.rewriting.drivers == "core"
 
 
 CrossbarCosts = CostContext[CrossbarHardware, CoreResources]
@@ -197,7 +221,7 @@ def _beats(size_bytes: Array, width_bytes: int) -> Array:
 
 def _read(c: CrossbarCosts, at: Array, beats: Array, moved: Array, extra: Array | int = 0) -> None:
     """A phase at the read port of the local memory: `beats * read_beat_cycles`."""
-    memory, rows = c.hardware.core.local_memory, c.program.rows[at]
+    memory, rows = c.hardware.core.local_memory, c.rows[at]
     hold = beats * memory.read_beat_cycles
     c.costs.add_phase(at, c.resources.read_port[rows["processor"]], hold, hold + extra)
     c.costs.add_energy("local memory", at, beats * c.costs.reps[at] * memory.read_energy_pj_per_beat)
@@ -206,7 +230,7 @@ def _read(c: CrossbarCosts, at: Array, beats: Array, moved: Array, extra: Array 
 
 def _write(c: CrossbarCosts, at: Array, moved: Array, read_back: Array | int = 0) -> None:
     """A phase at the write port; `read_back` bytes are read first through the same phase (accumulation)."""
-    memory, rows = c.hardware.core.local_memory, c.program.rows[at]
+    memory, rows = c.hardware.core.local_memory, c.rows[at]
     beats, back = _beats(moved, memory.width_bytes), _beats(np.asarray(read_back), memory.width_bytes)
     hold = beats * memory.write_beat_cycles + back * memory.read_beat_cycles
     c.costs.add_phase(at, c.resources.write_port[rows["processor"]], hold, hold)
@@ -217,7 +241,7 @@ def _write(c: CrossbarCosts, at: Array, moved: Array, read_back: Array | int = 0
 
 def _vector(c: CrossbarCosts, at: Array, operations: Array) -> None:
     """A phase at the vector unit: `ceil(operations / lanes) * beat_cycles`, its latency on top of the pass."""
-    unit, rows = c.hardware.core.vector_unit, c.program.rows[at]
+    unit, rows = c.hardware.core.vector_unit, c.rows[at]
     beats = np.maximum(np.ceil(operations / unit.lanes).astype(np.int64), 1)
     hold = beats * unit.beat_cycles
     c.costs.add_phase(at, c.resources.vector_unit[rows["processor"]], hold, hold + unit.latency_cycles)
@@ -235,7 +259,7 @@ def _local_beats(c: CrossbarCosts, size_bytes: Array) -> Array:
 
 
 def _mvm(c: CrossbarCosts, at: Array) -> None:
-    rows, machine = c.program.rows[at], c.hardware.crossbar
+    rows, machine = c.rows[at], c.hardware.crossbar
     bits = 8 * c.code_bytes[rows["node"], 1]
     sums = rows["length"] * c.sum_bytes[rows["node"]]
     c.costs.reps[at] = rows["count"]
@@ -250,13 +274,13 @@ def _mvm(c: CrossbarCosts, at: Array) -> None:
 
 
 def _preset(c: CrossbarCosts, at: Array) -> None:
-    rows = c.program.rows[at]
+    rows = c.rows[at]
     c.costs.reps[at] = rows["count"]
     _write(c, at, rows["length"] * c.sum_bytes[rows["node"]])
 
 
 def _add_partial(c: CrossbarCosts, at: Array) -> None:
-    rows = c.program.rows[at]
+    rows = c.rows[at]
     sums = rows["length"] * c.sum_bytes[rows["node"]]
     c.costs.reps[at] = rows["count"]
     _read(c, at, 2 * _local_beats(c, sums), 2 * sums)
@@ -265,7 +289,7 @@ def _add_partial(c: CrossbarCosts, at: Array) -> None:
 
 
 def _finish(c: CrossbarCosts, at: Array) -> None:
-    rows = c.program.rows[at]
+    rows = c.rows[at]
     sums = rows["length"] * c.sum_bytes[rows["node"]]
     c.costs.reps[at] = rows["count"]
     _read(c, at, _local_beats(c, sums), sums)
@@ -274,7 +298,7 @@ def _finish(c: CrossbarCosts, at: Array) -> None:
 
 
 def _elementwise(c: CrossbarCosts, at: Array) -> None:
-    rows = c.program.rows[at]
+    rows = c.rows[at]
     first = rows["length"] * c.code_bytes[rows["node"], 1]
     second = np.where(rows["src2"] >= 0, rows["length"] * c.code_bytes[rows["node"], 2], 0)
     c.costs.reps[at] = rows["count"]
@@ -284,7 +308,7 @@ def _elementwise(c: CrossbarCosts, at: Array) -> None:
 
 
 def _pool(c: CrossbarCosts, at: Array) -> None:
-    rows = c.program.rows[at]
+    rows = c.rows[at]
     moved = c.gather_bytes[rows["pattern"]]
     c.costs.reps[at] = rows["count"]
     _read(c, at, _gather_beats(c)[rows["pattern"]], moved)
@@ -294,7 +318,7 @@ def _pool(c: CrossbarCosts, at: Array) -> None:
 
 def _stencil(c: CrossbarCosts, at: Array) -> None:
     """As a pool, but the weights of every tap are read with the data."""
-    rows = c.program.rows[at]
+    rows = c.rows[at]
     moved, beats = c.gather_bytes[rows["pattern"]], _gather_beats(c)[rows["pattern"]]
     c.costs.reps[at] = rows["count"]
     _read(c, at, 2 * beats, 2 * moved)
@@ -303,7 +327,7 @@ def _stencil(c: CrossbarCosts, at: Array) -> None:
 
 
 def _accumulate(c: CrossbarCosts, at: Array) -> None:
-    rows = c.program.rows[at]
+    rows = c.rows[at]
     moved = rows["length"] * c.code_bytes[rows["node"], 1]
     c.costs.reps[at] = rows["count"]
     _read(c, at, _local_beats(c, moved), moved)
@@ -313,7 +337,7 @@ def _accumulate(c: CrossbarCosts, at: Array) -> None:
 
 
 def _copy(c: CrossbarCosts, at: Array) -> None:
-    rows = c.program.rows[at]
+    rows = c.rows[at]
     c.costs.reps[at] = rows["count"]
     _read(c, at, _local_beats(c, rows["length"]), rows["length"])
     _write(c, at, rows["length"])
@@ -346,7 +370,7 @@ def _chip_link(c: CrossbarCosts, at: Array, source: Array, target: Array, size_b
 
 def _segments(c: CrossbarCosts, at: Array) -> tuple[Array, Array]:
     """Bytes and local memory beats of strided transfers: `count` segments of `length` bytes, merged where they touch."""
-    rows = c.program.rows[at]
+    rows = c.rows[at]
     size_bytes = rows["length"].astype(np.int64) * rows["count"]
     step = np.where(rows["opcode"] == OPCODES["send"], rows["src1_step"], rows["dst_step"])
     step = np.where(rows["opcode"] == OPCODES["store"], rows["src1_step"], step)
@@ -356,8 +380,8 @@ def _segments(c: CrossbarCosts, at: Array) -> tuple[Array, Array]:
 
 
 def _send(c: CrossbarCosts, at: Array) -> None:
-    rows = c.program.rows[at]
-    target = c.program.rows["processor"][c.program.partner[at]]
+    rows = c.rows[at]
+    target = c.beside[at]
     size_bytes, beats = _segments(c, at)
     chips = c.hardware.chip.cores
     local = rows["processor"] // chips == target // chips
@@ -383,7 +407,7 @@ def _across(c: CrossbarCosts, at: Array, source: Array, target: Array, size_byte
 
 def _receive(c: CrossbarCosts, at: Array) -> None:
     size_bytes, beats = _segments(c, at)
-    memory, rows = c.hardware.core.local_memory, c.program.rows[at]
+    memory, rows = c.hardware.core.local_memory, c.rows[at]
     hold = beats * memory.write_beat_cycles
     c.costs.add_phase(at, c.resources.write_port[rows["processor"]], hold, hold)
     c.costs.add_energy("local memory", at, beats * memory.write_energy_pj_per_beat)
@@ -402,12 +426,12 @@ def _memory_port(c: CrossbarCosts, at: Array, chip: Array, port: Array, size_byt
 
 def _region_chip(c: CrossbarCosts, at: Array) -> Array:
     chips = np.array([region.chip for region in c.program.regions], np.int32)
-    return chips[c.program.rows["arg"][at]]
+    return chips[c.rows["arg"][at]]
 
 
 def _ports(c: CrossbarCosts, at: Array) -> Array:
     """Rows of a value are spread over the memory's ports by their address."""
-    rows, memory = c.program.rows[at], c.hardware.global_memory
+    rows, memory = c.rows[at], c.hardware.global_memory
     offset = np.where(rows["opcode"] == OPCODES["load"], rows["src1"], rows["dst"])
     return (offset // max(memory.width_bytes * 16, 1) % memory.ports).astype(np.int64)
 
@@ -422,14 +446,14 @@ def _store(c: CrossbarCosts, at: Array) -> None:
 
 def _by_chip(c: CrossbarCosts, at: Array, near: Callable[..., None], far: Callable[..., None]) -> None:
     home = _region_chip(c, at)
-    own = c.program.rows["processor"][at] // c.hardware.chip.cores
+    own = c.rows["processor"][at] // c.hardware.chip.cores
     for group, cost in ((at[home == own], near), (at[home != own], far)):
         if group.size:
             cost(c, group)
 
 
 def _memory_routes(c: CrossbarCosts, at: Array, *, to_core: bool) -> Array:
-    r, core = c.resources, c.program.rows["processor"][at].astype(np.int64)
+    r, core = c.resources, c.rows["processor"][at].astype(np.int64)
     ends = (r.memory_router_of(core), r.router_of(core))
     return r.routes_between(core // r.cores_per_chip, *(ends if to_core else ends[::-1]))
 
@@ -448,7 +472,7 @@ def _load_near(c: CrossbarCosts, at: Array) -> None:
 
 def _load_far(c: CrossbarCosts, at: Array) -> None:
     size_bytes, beats = _segments(c, at)
-    home, own = _region_chip(c, at), c.program.rows["processor"][at] // c.hardware.chip.cores
+    home, own = _region_chip(c, at), c.rows["processor"][at] // c.hardware.chip.cores
     _memory_port(c, at, home, _ports(c, at), size_bytes, is_read=True)
     _chip_link(c, at, home, own, size_bytes)
     _network(c, at, _memory_routes(c, at, to_core=True), size_bytes)
@@ -465,7 +489,7 @@ def _store_near(c: CrossbarCosts, at: Array) -> None:
 
 def _store_far(c: CrossbarCosts, at: Array) -> None:
     size_bytes, beats = _segments(c, at)
-    home, own = _region_chip(c, at), c.program.rows["processor"][at] // c.hardware.chip.cores
+    home, own = _region_chip(c, at), c.rows["processor"][at] // c.hardware.chip.cores
     _read(c, at, beats, size_bytes)
     _network(c, at, _memory_routes(c, at, to_core=False), size_bytes)
     _chip_link(c, at, own, home, size_bytes)
@@ -473,7 +497,7 @@ def _store_far(c: CrossbarCosts, at: Array) -> None:
 
 
 def _write_beats(c: CrossbarCosts, at: Array, beats: Array, size_bytes: Array) -> None:
-    memory, rows = c.hardware.core.local_memory, c.program.rows[at]
+    memory, rows = c.hardware.core.local_memory, c.rows[at]
     hold = beats * memory.write_beat_cycles
     c.costs.add_phase(at, c.resources.write_port[rows["processor"]], hold, hold)
     c.costs.add_energy("local memory", at, beats * memory.write_energy_pj_per_beat)
@@ -482,7 +506,7 @@ def _write_beats(c: CrossbarCosts, at: Array, beats: Array, size_bytes: Array) -
 
 def _general(c: CrossbarCosts, at: Array) -> None:
     """Blocks of `length` element operations with operands in global memory: src1 bytes in, dst bytes out per block."""
-    rows = c.program.rows[at]
+    rows = c.rows[at]
     chip = rows["processor"] // c.hardware.chip.cores
     port = rows["arg"] % c.hardware.global_memory.ports
     c.costs.reps[at] = rows["count"]
@@ -506,11 +530,64 @@ def _general(c: CrossbarCosts, at: Array) -> None:
     c.costs.add_bytes("network", at, (rows["src1"] + rows["dst"]) * reps)
 
 
+def _write_weights(c: CrossbarCosts, at: Array) -> None:
+    """One repetition per line, some rows of the group: the chip's global memory, the way to the core, the write drivers.
+
+    A line asks for the memory when the line before has left it, so that at most one line of a group waits at its drivers.
+    """
+    rows, groups, rewriting = c.rows[at], c.program.groups, c.hardware.crossbar.rewriting
+    if rewriting is None:
+        name = f"program '{c.program.name}'"
+        raise ProgramError(f"{name}: a row writes weights, but '{c.hardware.name}' has no crossbar.rewriting; use a machine that has it")
+    group, reps = rows["arg"], rows["count"].astype(np.int64)
+    c.costs.reps[at] = rows["count"]
+    size_bytes = -(-rows["length"].astype(np.int64) // reps)
+    memory, noc = c.hardware.global_memory, c.hardware.noc
+    beats, flits = _beats(size_bytes, memory.width_bytes), _flits(c, size_bytes)
+    routes = _memory_routes(c, at, to_core=True)
+    hops = c.resources.hops(routes)
+    port = c.resources.memory_port[rows["processor"] // c.hardware.chip.cores, group % memory.ports]
+    c.costs.add_phase(at, port, beats * memory.read_beat_cycles, beats * memory.read_beat_cycles + memory.latency_cycles)
+    c.costs.add_phase(at, -1 - routes, flits * noc.flit_cycles, hops * noc.hop_cycles + flits * noc.flit_cycles)
+    height = (groups.row_stop - groups.row_start)[group].astype(np.int64)
+    in_turn = groups.crossbars[group].astype(np.int64) if _shares_drivers(c.hardware) else np.ones_like(reps)
+    hold = -(-height // reps) * rewriting.row_cycles * in_turn
+    c.costs.add_phase(at, c.resources.driver[group], hold, hold)
+    c.costs.add_energy("global memory", at, beats * reps * memory.read_energy_pj_per_beat)
+    c.costs.add_energy("network", at, flits * hops * reps * noc.energy_pj_per_flit_hop)
+    c.costs.add_energy("array writing", at, _cells_per_row(c, group) * height * rewriting.cell_energy_pj)
+    for component in ("global memory", "network", "array writing"):
+        c.costs.add_bytes(component, at, size_bytes * reps)
+
+
+def _cells_per_row(c: CrossbarCosts, group: Array) -> Array:
+    """Cells in use in a row of each group."""
+    groups = c.program.groups
+    bits = np.array([8 * matrix.codes.dtype.itemsize for matrix in c.program.matrices])[groups.matrix[group]]
+    per_weight = np.array([c.hardware.crossbar.columns_per_weight(b) for b in (8, 16)])[(bits > 8).astype(int)]
+    return (groups.column_stop - groups.column_start)[group].astype(np.int64) * per_weight
+
+
+def _gather(c: CrossbarCosts, at: Array) -> None:
+    """As a copy, of which what is masked is written only."""
+    rows = c.rows[at]
+    c.costs.reps[at] = rows["count"]
+    _read(c, at, _gather_beats(c)[rows["pattern"]], c.gather_bytes[rows["pattern"]])
+    _write(c, at, rows["length"])
+
+
+def _wait(c: CrossbarCosts, at: Array) -> None:
+    rows = c.rows[at]
+    length = rows["length"].astype(np.int64)
+    c.costs.add_phase(at, c.resources.control[rows["processor"]], np.zeros_like(length), length)
+
+
 # -- the machine ----------------------------------------------------------------------------------------------------
 
 
 def _resources(program: Program) -> CoreResources:
-    return CoreResources.of(crossbar_of(program), program.groups)
+    rewrites = bool(np.isin(program.rows["opcode"], (OPCODES["write_weights"], OPCODES["wait"])).any())
+    return CoreResources.of(crossbar_of(program), program.groups, rewrites=rewrites)
 
 
 def crossbar_of(program: Program) -> CrossbarHardware:
@@ -530,8 +607,22 @@ def _rules(machine: CrossbarHardware) -> IssueRules:
     )  # fmt: skip
 
 
+_BURST: Final = ("processor", "node", "length", "count")
+_READS: Final[dict[str, tuple[str, ...]]] = {
+    "mvm": (*_BURST, "arg", "pattern"), "preset": _BURST, "add_partial": _BURST, "finish": _BURST, "vector": (*_BURST, "src2"),
+    "pool": (*_BURST, "pattern"), "stencil": (*_BURST, "pattern"), "accumulate": _BURST, "copy": _BURST,
+    "load": (*_BURST, "arg", "src1", "dst_step"), "store": (*_BURST, "arg", "dst", "src1_step"), "send": (*_BURST, "src1_step"),
+    "receive": (*_BURST, "dst_step"), "general": (*_BURST, "arg", "src1", "dst"),
+}  # fmt: skip
+
+
+def _peers(program: Program) -> Array:
+    """int64[n]: the processor at the other end of a message, -1 for none."""
+    return np.where(program.partner >= 0, program.rows["processor"][program.partner], -1).astype(np.int64)
+
+
 CROSSBAR = Machine("crossbar", _resources, _rules, {
     "mvm": _mvm, "preset": _preset, "add_partial": _add_partial, "finish": _finish, "vector": _elementwise, "pool": _pool,
     "stencil": _stencil, "accumulate": _accumulate, "copy": _copy, "load": _load, "store": _store, "send": _send,
-    "receive": _receive, "general": _general,
-})  # fmt: skip
+    "receive": _receive, "general": _general, "write_weights": _write_weights, "gather": _gather, "wait": _wait,
+}, _READS, _peers)  # fmt: skip

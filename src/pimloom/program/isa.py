@@ -144,11 +144,12 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
     Instruction("write_weights", COMPUTE, "arrays", {
         "dst": "bytes per cycle", "arg": "array group to write", "length": "bytes", "count": "lines",
         "src1": "offset in the weights' region", "src2": "1 + region of the weights, 0 for constants",
+        "dst_step": "first array of the processor that the group takes",
     }, "writes a group's weights into its array, which holds them until the next write; from a region, src1_step bytes apart "
        "from row to row and src2_step from column to column"),
     Instruction("gather", COMPUTE, "local memory", {
         "dst": "local", "src1": "local", "pattern": "segments of one window", "length": "bytes", "count": "windows",
-    }, "copies gathered windows; what is masked becomes the zero point of the node's input"),
+    }, "copies gathered windows; what is masked becomes what pads the node's input: its zero point, or the lowest code"),
     Instruction("wait", COMPUTE, "control", {"length": "cycles"}, "does nothing for some cycles"),
     *_PIMSIM,
 )  # fmt: skip

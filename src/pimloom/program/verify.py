@@ -21,6 +21,7 @@ from pimloom.program.isa import INSTRUCTIONS, OPCODES
 from pimloom.program.machines import MACHINES
 from pimloom.program.program import Matrix, Program, Region
 from pimloom.program.progress import check_progress
+from pimloom.program.residency import check_residency, writes_arrays
 from pimloom.program.rows import MASKED
 
 RULES: Final[Mapping[str, frozenset[Rule]]] = {
@@ -149,9 +150,9 @@ def _check_groups(faults: Faults) -> None:
             faults.add(f"group {g} on core {core}: matrix {index} found, one of {len(program.matrices)} expected")
         elif program.matrices[index].codes.ndim == 2 and program.matrices[index].name in program.graph.types:
             _check_group_shape(faults, g, program.matrices[index])
-    most = machine.arrays_per_processor
+    most, rewrites = machine.arrays_per_processor, writes_arrays(program)
     for core, arrays in used.items():
-        if arrays > most and not machine.are_arrays_rewritten:
+        if arrays > most and not rewrites:
             faults.add(
                 f"core {core}: {arrays} crossbars in its groups found, at most {most} expected on '{machine.name}'"
             )
@@ -390,23 +391,19 @@ def _check_products(faults: Faults) -> None:
 
 
 def _check_writes(faults: Faults) -> None:
-    """Where arrays are rewritten, a product uses the group that was written last; weights come from inside a region."""
+    """Where arrays are rewritten, a product uses what its arrays hold; weights come from inside a region."""
     program, rows, groups = faults.program, faults.rows, faults.program.groups
     if not program.hardware.are_arrays_rewritten or not len(groups) or not rows.size:
         return
     is_write = rows["opcode"] == OPCODES["write_weights"]
-    last = np.maximum.accumulate(np.where(is_write, np.arange(rows.size), -1))
-    is_own = last >= program.stream_ptr[rows["processor"]]
-    written = np.where(is_own, rows["arg"][last], -1)
-    faults.add_rows(
-        faults.means("arg", "array group") & (written != rows["arg"]),
-        lambda r: f"array group {rows['arg'][r]} found, group {written[r]}, which its array holds, expected",
-    )
     group = np.clip(rows["arg"], 0, len(groups) - 1)
+    is_stray = is_write & (groups.processor[group] != rows["processor"])
     faults.add_rows(
-        is_write & (groups.processor[group] != rows["processor"]),
+        is_stray,
         lambda r: f"array group {rows['arg'][r]} of core {groups.processor[group[r]]} found, one of its own core expected",
     )
+    if not is_stray.any():
+        check_residency(faults)
     region = rows["src2"] - 1
     sizes = np.array([one.size_bytes for one in program.regions] + [0], np.int64)[np.clip(region, -1, len(program.regions) - 1)]
     height, width = (groups.row_stop - groups.row_start)[group], (groups.column_stop - groups.column_start)[group]

@@ -8,7 +8,7 @@ from typing import final
 
 import numpy as np
 
-from pimloom.result import Bound, NodeResult, Result, Verification
+from pimloom.result import Bound, NodeResult, Result, Rewriting, Verification
 from pimloom.units import cycles_to_ns, format_count, format_ns
 
 
@@ -53,8 +53,23 @@ def shares(values: Mapping[str, float]) -> tuple[Share, ...]:
 
 def span_cycles(result: Result) -> float:
     """Cycles that one sample accounts for: the period of a pipelined run, else the latency."""
-    pipelined = result.mode == "throughput" and result.samples > 1
+    pipelined = result.samples > 1 and (result.mode == "throughput" or result.rewriting is not None)
     return float(result.period_cycles if pipelined else result.latency_cycles)
+
+
+def latency_text(result: Result) -> str:
+    """What the latency is that of."""
+    together = result.samples > 1 and result.rewriting is not None
+    return f"{cycles_text(result.latency_cycles)}, {'all samples, which end together' if together else 'first sample'}"
+
+
+def rewriting_text(rewriting: Rewriting) -> str:
+    """What is written into arrays, in one sentence."""
+    worn = f"{format_count(rewriting.endurance_writes)} writes"
+    lasts = f"; {format_count(rewriting.inferences_until_worn)} samples until {worn}" if rewriting.inferences_until_worn else ""
+    each = f"{rewriting.writes_per_array_mean:.3g} per array, {rewriting.writes_per_array_max} at most"
+    run = f"{rewriting.samples} samples" if rewriting.samples > 1 else "sample"
+    return f"groups in {rewriting.segments} segments per {run}; {each}{lasts}"
 
 
 def power_mw(result: Result) -> float:

@@ -103,12 +103,28 @@ def _cards(result: Result) -> tuple[Card, ...]:
     if v is not None and v.details:
         detail += f"; largest difference {figures.percent(v.max_relative_error)}"
     return (
-        Card("Latency", figures.time_text(result, result.latency_cycles), f"{figures.cycles_text(result.latency_cycles)}, first sample"),
+        Card("Latency", figures.time_text(result, result.latency_cycles), figures.latency_text(result)),
         Card("Throughput", f"{format_count(result.throughput_per_s)}/s", period),
         Card("Energy per sample", format_pj(result.total_energy_pj), efficiency),
         Card("Mean power", figures.power_text(figures.power_mw(result)), "energy over time per sample"),
         Card(f"{result.array_name.capitalize()} in use", figures.percent(result.arrays_in_use), f"of {arrays:,} hold weights"),
+        *_rewriting_cards(result),
         Card("Numbers", {"ok": "agree", "bad": "differ", "none": "not run"}[verdict.state], detail, verdict.state),
+    )
+
+
+def _rewriting_cards(result: Result) -> tuple[Card, ...]:
+    """What is written into arrays while the program runs; nothing where weights stay."""
+    found = result.rewriting
+    if found is None:
+        return ()
+    run = f"{found.samples} samples" if found.samples > 1 else "sample"
+    moved = f"{format_bytes(found.written_bytes)} of weights per {run}, {format_bytes(found.resident_bytes)} stay; {found.strategy}"
+    lasts = format_count(found.inferences_until_worn) if found.inferences_until_worn else "none worn"
+    each = f"{found.writes_per_array_mean:.3g} writes per array and {run}, {found.writes_per_array_max} at most"
+    return (
+        Card("Groups written", f"{found.writes:,}", moved),
+        Card("Samples until worn", lasts, f"{each}; an array bears {format_count(found.endurance_writes)}"),
     )
 
 
@@ -244,17 +260,24 @@ def _chip(result: Result) -> dict[str, Any]:
     load = np.round(100 * np.asarray(result.link_load, np.float64), 2)
     return {
         "rows": result.chip_rows, "cols": result.chip_cols, "chips": max(result.chips, 1), "cores": cores,
-        "layer": figures.dominant_layers(result), "arrays": result.core_arrays, "array_name": result.array_name,
+        "layer": figures.dominant_layers(result), "arrays": _arrays_held(result), "array_name": result.array_name,
         "layers": [[index[name] for name in names if name in index] for names in result.core_nodes],
         "busy": {name: _busy_percent(result, name, busy) for name, busy in result.core_busy.items()},
         "links": load if _links_are_placed(result) else None, "sorted_links": _thinned(np.sort(load[load > 0])[::-1]),
     }  # fmt: skip
 
 
+def _arrays_held(result: Result) -> Array:
+    """int32[cores]: arrays that hold weights at some time; groups that take turns on arrays count once."""
+    held = np.asarray(result.core_arrays)
+    most = result.resources.get(result.array_name, 0) // max(held.size, 1)
+    return np.minimum(held, most) if result.rewriting is not None and most else held
+
+
 def _busy_percent(result: Result, name: str, busy: Array) -> Array:
     """float64[cores]: busy share of the time per sample, averaged over the resources of the core."""
     if name == result.array_name:
-        per_core: Array = np.maximum(np.asarray(result.core_arrays, np.float64), 1.0)
+        per_core: Array = np.maximum(_arrays_held(result).astype(np.float64), 1.0)
     else:
         per_core = np.full(busy.size, max(result.resources.get(name, 0) / max(busy.size, 1), 1.0))
     return np.round(100 * busy / (per_core * max(figures.span_cycles(result), 1.0)), 2)

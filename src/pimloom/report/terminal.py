@@ -74,7 +74,7 @@ def _grid(*justify: str) -> Table:
 def _headline(result: Result) -> Padding:
     table = _grid("left", "right", "left")
     t = figures.time_text
-    table.add_row("latency", Text(t(result, result.latency_cycles), "bold"), f"{figures.cycles_text(result.latency_cycles)}, first sample")
+    table.add_row("latency", Text(t(result, result.latency_cycles), "bold"), figures.latency_text(result))
     rate = f"{format_count(result.throughput_per_s)}/s"
     table.add_row("throughput", Text(rate, "bold"), f"a sample every {t(result, result.period_cycles)}")
     energy = f"per sample; {figures.power_text(figures.power_mw(result))} on average"
@@ -83,6 +83,9 @@ def _headline(result: Result) -> Padding:
     table.add_row("energy", Text(format_pj(result.total_energy_pj), "bold"), energy)
     held = figures.percent(result.arrays_in_use)
     table.add_row(result.array_name, Text(held, "bold"), f"of {result.resources.get(result.array_name, 0):,} hold weights")
+    rewriting = result.rewriting
+    if rewriting is not None:
+        table.add_row("rewritten", Text(f"{rewriting.writes:,}", "bold"), figures.rewriting_text(rewriting))
     table.add_row("program", Text(f"{result.rows:,}", "bold"), f"rows; {format_count(result.instructions)} instructions per sample")
     return Padding(table, (1, 0, 0, 2))
 

@@ -94,6 +94,36 @@ class Verification:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Rewriting:
+    """What a program writes into arrays while it runs.
+
+    Attributes:
+        strategy: which array is written when.
+        samples: that pass a segment before the next is written: those of a run.
+        segments: pieces of the network that are on the arrays in turn.
+        writes: array groups written per run.
+        written_bytes: of weights, per run.
+        resident_bytes: of weights that are written once, before the first sample.
+        writes_per_array_max: of the array that is written most, per run.
+        writes_per_array_mean: over all arrays of the machine, per run.
+        endurance_writes: that an array bears.
+        inferences_until_worn: samples until the array that is written most has been written that often; None if none is written.
+    """
+
+    strategy: str
+    samples: int
+    segments: int
+    writes: int
+    written_bytes: int
+    resident_bytes: int
+    writes_per_array_max: int
+    writes_per_array_mean: float
+    endurance_writes: int
+    inferences_until_worn: int | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Trace:
     """Start and end of every row in the first sample, for timelines. Parallel arrays of length n.
 
@@ -192,6 +222,12 @@ class Result:
     notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
     arrays_in_use: float = 0.0
     array_name: str = "crossbars"
+
+    @property
+    def rewriting(self) -> Rewriting | None:
+        """What is written into arrays; None where weights stay."""
+        figures = self.notes.get("rewriting")
+        return None if figures is None else Rewriting(strategy=str(self.notes["strategy"]), **figures)
 
     @property
     def latency_ns(self) -> float:

@@ -37,7 +37,8 @@ class Request:
         seed: of random choices.
         cost: Program to (latency, period) in cycles, for refinement; None to do without.
         progress: called with a sentence when a step begins.
-        strategy: who writes when, for targets that have a choice (`sram`); "" for the target's own.
+        strategy: who writes when, for targets that have a choice (`sram`, and `crossbar` where it rewrites); "" for the target's own.
+        rewrite: whether arrays of a machine that is too small may get other weights while the program runs (`crossbar`).
     """
 
     mode: Mode = Mode.LATENCY
@@ -47,6 +48,7 @@ class Request:
     cost: Callable[[Program], tuple[int, float]] | None = None
     progress: Callable[[str], None] = print
     strategy: str = ""
+    rewrite: bool = False
 
     def __post_init__(self) -> None:
         """Rejects what no target can do."""
@@ -90,5 +92,7 @@ def _compile_sram(graph: Graph, hardware: Hardware, request: Request) -> Program
 
 TARGETS: Mapping[str, Target] = MappingProxyType({
     "sram": Target("sram", "SRAM macros, rewritten while others compute (generalized ping-pong)", _compile_sram, has_strategies=True),
-    "crossbar": Target("crossbar", "chips of many cores with crossbar arrays (ISAAC, PUMA, PIMCOMP)", _compile_crossbar),
+    "crossbar": Target(
+        "crossbar", "chips of many cores with crossbar arrays (ISAAC, PUMA, PIMCOMP)", _compile_crossbar, has_strategies=True
+    ),
 })  # fmt: skip

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 import numpy as np
 
-from pimloom.errors import CapacityError, InternalError
+from pimloom.errors import CapacityError, InternalError, UsageError
 from pimloom.hardware import CrossbarHardware
 from pimloom.ir.graph import Graph
 from pimloom.program import Program
 from pimloom.scheduling import can_relist, idle_cycles, relist, split_rows
 from pimloom.targets import Mode, Request
-from pimloom.targets.crossbar.lower import Lowering, Options
+from pimloom.targets.crossbar.fit import fitted
+from pimloom.targets.crossbar.lower import Options
 from pimloom.targets.crossbar.mapper import BALANCED, FILLS, LAST_RESORT, NEIGHBOURS, Mapped, Mapper
 from pimloom.targets.crossbar.placement import ROW_COST, Policy, packing_error
-
-PLACEMENTS = 3  # tries to find room by placing again
-SHRINK = 0.3  # what is left of the buffers of a core that is too full, at each try
-LEAST_SHARE = 0.005
+from pimloom.targets.crossbar.rewrite import check, compile_rewritten
 
 
 @final
@@ -33,18 +31,22 @@ class Trial:
         fill: share of the crossbars for copies.
         policies: ways to choose cores, tried in turn.
         row_cost: what a further class of rows is taken to cost; the less, the more even layers are and the more they hold.
+        overlaps: whether a core may begin a sample before it has ended the one before (throughput mode, where cores do one thing at
+            a time; all other cores do).
     """
 
     fill: float
     policies: Sequence[Policy]
     row_cost: float = ROW_COST
+    overlaps: bool = False
 
     @property
     def name(self) -> str:
         """In words."""
         way = "balanced over cores" if self.policies == BALANCED else "near each other"
         rows = "" if self.row_cost == ROW_COST else ", rows divided freely"
-        return f"copies on {self.fill:.0%} of the crossbars, {way}{rows}"
+        samples = ", samples overlap" if self.overlaps else ""
+        return f"copies on {self.fill:.0%} of the crossbars, {way}{rows}{samples}"
 
 
 FREE_ROWS: Final = 0.1  # row cost of trials for machines and networks whose memories have room
@@ -67,14 +69,16 @@ MANY_ROWS: Final = 20_000
 COMPARED_SAMPLES: Final = 4  # of programs of many rows: enough for a period to show
 FAR: Final = 2.2  # times the compute bound: memories are what a program waits for, fewer copies leave them room
 _ROOMY: Final = (Trial(0.5, BALANCED), Trial(0.35, BALANCED))
-# Where cores do one thing at a time, every message stops two of them: few copies are often faster than many, unless there
-# is hardly room for more than one of each layer.
+# Where cores do one thing at a time, every message stops two of them: few copies are often faster than many. Samples that overlap on
+# a core are what few copies need to keep all cores busy; many do it better one sample after the other.
 _SERIAL: Final[Mapping[Mode, tuple[Trial, ...]]] = {
     Mode.LATENCY: tuple(Trial(fill, NEIGHBOURS) for fill in (0.88, 0.3, 0.2, 0.12)),
-    Mode.THROUGHPUT: tuple(Trial(fill, NEIGHBOURS) for fill in (0.2, 0.25, 0.3, 0.15, 0.1)),
+    Mode.THROUGHPUT: (
+        Trial(0.88, NEIGHBOURS),
+        *(Trial(fill, NEIGHBOURS, overlaps=True) for fill in (0.88, 0.2, 0.25, 0.3, 0.15, 0.1)),
+    ),
 }
-
-_FULL: Final = (Trial(0.88, NEIGHBOURS), Trial(0.5, NEIGHBOURS))
+_MIDDLE: Final = (Trial(0.5, NEIGHBOURS, overlaps=True),)
 
 
 def trials(mode: Mode, effort: int, *, is_serial: bool) -> tuple[Trial, ...]:
@@ -92,52 +96,8 @@ def lower(mapper: Mapper, mapped: Mapped, options: Options) -> Program:
     Raises:
         CapacityError: a local memory is too small for it.
     """
-    hardware = mapper.hardware
-    mapped, lowering, full = _with_room(mapper, mapped, options)
-    shares: dict[int, float] = {}
-    windowed: set[int] = set()
-    while True:
-        if not full:
-            return replace(lowering.emit(), notes=_notes(mapped, hardware))
-        # Windows on the cores that are too full; then smaller tasks, until they are single vectors.
-        for core in full:
-            if core in windowed:
-                shares[core] = shares.get(core, 1.0) * SHRINK
-            windowed.add(core)
-        worst = max(full, key=full.__getitem__)
-        if min(shares.get(core, 1.0) for core in full) < LEAST_SHARE:
-            raise CapacityError(
-                f"local memory of core {worst} (bytes)", full[worst], hardware.core.local_memory.size_bytes, hardware.name,
-                "use a machine with more local memory per core, or more cores",
-            )  # fmt: skip
-        lowering = Lowering(mapped.flow, hardware, mapped.unfolded, mapped.placement, options, shares, windowed)
-        full = lowering.plan()
-
-
-def _with_room(mapper: Mapper, mapped: Mapped, options: Options) -> tuple[Mapped, Lowering, dict[int, int]]:
-    """Places again, with what layers turned out to need, while cores are too full and that helps.
-
-    Returns:
-        The placement that overfills memories least, its plan, and the cores that it overfills with the bytes they need.
-    """
-    tried: list[tuple[int, Mapped, Lowering, dict[int, int]]] = []
-    factors: dict[int, float] = {}
-    for _ in range(PLACEMENTS if mapped.policy is Policy.BALANCED else 1):
-        lowering = Lowering(mapped.flow, mapper.hardware, mapped.unfolded, mapped.placement, options)
-        full = lowering.plan()
-        excess = sum(used - mapper.hardware.core.local_memory.size_bytes for used in full.values())
-        tried.append((excess, mapped, lowering, full))
-        if not excess or mapped.policy is not Policy.BALANCED:
-            break
-        wished = mapped.placement.wished_bytes
-        for stage, needed in lowering.memory.bytes_by_layer().items():
-            if wished.get(stage):
-                factors[stage] = min(max(needed / wished[stage], 0.25), 8.0)
-        placed = mapper.place(mapped.copies, mapped.policy, factors, mapped.splits)
-        if placed is None:
-            break
-        mapped = placed
-    return min(tried, key=lambda one: one[0])[1:]
+    mapped, lowering = fitted(mapper, mapped, options)
+    return replace(lowering.emit(), notes=_notes(mapped, mapper.hardware))
 
 
 def _notes(mapped: Mapped, hardware: CrossbarHardware) -> dict[str, Any]:
@@ -156,9 +116,49 @@ def _notes(mapped: Mapped, hardware: CrossbarHardware) -> dict[str, Any]:
 def compile_network(graph: Graph, hardware: CrossbarHardware, request: Request) -> Program:
     """Compiles a quantised graph for a machine of crossbar cores.
 
+    A network that does not fit is refused, or, if the request says so, held in turns by arrays that are rewritten.
+
+    Raises:
+        CapacityError: it does not fit.
+        HardwareError: arrays are to be rewritten, and the machine does not say how.
+        UsageError: a strategy where nothing is rewritten.
+    """
+    if request.rewrite:
+        check(hardware, request)
+    elif request.strategy:
+        found = f"strategy: '{request.strategy}' found, none expected on '{hardware.name}'"
+        raise UsageError(f"{found}: its arrays are written once, so there is no choice; add --rewrite, or leave out --strategy")
+    try:
+        program = compile_resident(graph, hardware, request)
+    except CapacityError as error:
+        if request.rewrite:
+            return compile_rewritten(graph, hardware, request)
+        raise _naming_rewriting(error, hardware) from None
+    if request.strategy:
+        found = f"strategy: '{request.strategy}' found, none expected"
+        raise UsageError(f"{found}: '{graph.name}' fits '{hardware.name}', so nothing is rewritten; leave out --strategy")
+    return program
+
+
+def _naming_rewriting(error: CapacityError, hardware: CrossbarHardware) -> CapacityError:
+    """The error with one more way out, where the machine has it."""
+    if hardware.crossbar.rewriting is None:
+        return error
+    advice = str(error).partition("; ")[2]
+    return CapacityError(
+        error.resource, error.needed, error.available, hardware.name, f"{advice}, or let arrays be rewritten while it runs (--rewrite)"
+    )
+
+
+def compile_resident(graph: Graph, hardware: CrossbarHardware, request: Request) -> Program:
+    """Compiles a quantised graph whose weights all have their place.
+
     Copies of layers make a network faster until links and local memories are what it waits for; where that is depends on both.
     So several shares of the crossbars and ways to place them are tried and the simulator, if it was handed in, says which program
     is best.
+
+    Raises:
+        CapacityError: it does not fit.
     """
     search = _Search(Mapper(graph, hardware, request.mode), request)
     effort = request.effort if request.cost is not None else 0
@@ -167,7 +167,7 @@ def compile_network(graph: Graph, hardware: CrossbarHardware, request: Request) 
     for trial in trials(request.mode, effort, is_serial=is_serial):
         if not (is_quick and not is_serial and search.is_good):
             search.add(trial)
-    for trial in _FULL if is_serial else _ROOMY:
+    for trial in _MIDDLE if is_serial else _ROOMY:
         if is_quick and search.best_cost > FAR * search.mapper.bottleneck_cycles:
             search.add(trial)
     # Effort 0 is in all others: more effort is never worse.
@@ -185,7 +185,8 @@ class _Search:
     def __init__(self, mapper: Mapper, request: Request) -> None:
         """Nothing tried yet."""
         self.mapper, self.request = mapper, request
-        self.options = Options(mode=request.mode.value, samples=request.samples)
+        order = Mode.LATENCY if mapper.is_serial else request.mode
+        self.options = Options(mode=order.value, samples=request.samples, has_periods=not mapper.is_serial)
         self.best: Program | None = None
         self.best_cost = math.inf
         self.best_mapped: Mapped | None = None
@@ -202,10 +203,11 @@ class _Search:
                 return
             trial = replace(trial, fill=smaller[0])
             mapped = self.mapper.map(trial.fill, trial.policies, trial.row_cost)
-        key = (mapped.policy, *sorted(mapped.copies.items()))
+        key = (mapped.policy, trial.overlaps, *sorted(mapped.copies.items()))
         if key not in self._seen:
             self._seen.add(key)
-            self._lower(mapped, self.options, trial.name)
+            options = replace(self.options, mode=Mode.THROUGHPUT.value, has_periods=True) if trial.overlaps else self.options
+            self._lower(mapped, options, trial.name)
 
     def _lower(self, mapped: Mapped, options: Options, name: str) -> CapacityError | None:
         """Lowers a mapping and keeps its program if it is the best; returns why it does not fit, if so."""
@@ -221,7 +223,7 @@ class _Search:
             if busiest >= self.best_cost:
                 self.tried.append({"what": name, "fits": True, "why": f"one core is busy for {busiest:.0f} cycles"})
                 return None
-            relisted = relist(split_rows(program))
+            relisted = relist(split_rows(program), overlaps=options.has_periods)
             if relisted is not None:
                 self._keep(relisted, mapped, f"{name}, relisted")
                 if program.n_rows > MANY_ROWS:
@@ -251,15 +253,32 @@ class _Search:
         """Fewer and fewer copies until it fits; the CapacityError of the last if nothing does."""
         failed: CapacityError | None = None
         for fill in FILLS:
-            for policies in ((p,) for p in ([Policy.LEAST_LOADED] if self.mapper.is_serial else LAST_RESORT)):
-                mapped = self.mapper.map(fill, policies)
-                if mapped is None:
-                    continue
+            for mapped in self._placed_plainly(fill):
                 failed = self._lower(mapped, self.options, f"copies on {fill:.0%} of the crossbars, {mapped.policy.value}")
                 if failed is None:
                     return
+            # Where one copy of each layer has no room, more have none either.
+            if fill == FILLS[0] and self.best is None and not self._has_room_once():
+                break
         if self.best is None:
             raise failed or packing_error(self.mapper.needed, self.mapper.hardware)
+
+    def _placed_plainly(self, fill: float) -> Iterator[Mapped]:
+        """The ways to place copies on a share of the crossbars, one after the other."""
+        for policy in (Policy.LEAST_LOADED,) if self.mapper.is_serial else LAST_RESORT:
+            mapped = self.mapper.map(fill, (policy,))
+            if mapped is not None:
+                yield mapped
+
+    def _has_room_once(self) -> bool:
+        """Whether local memories have room for one copy of each layer, placed in any way."""
+        for mapped in self._placed_plainly(0.0):
+            try:
+                fitted(self.mapper, mapped, self.options)
+            except CapacityError:
+                continue
+            return True
+        return False
 
     def vary(self) -> None:
         """Varies what the order of work rests on, for the best mapping."""
@@ -276,4 +295,4 @@ class _Search:
         """The best program, with what was tried among its notes."""
         if self.best is None:
             raise InternalError("no mapping was tried")
-        return replace(self.best, notes={**self.best.notes, "tried": self.tried})
+        return replace(self.best, mode=self.request.mode.value, notes={**self.best.notes, "tried": self.tried})

@@ -41,6 +41,7 @@ class Links:
             for piece in self.scope.flow.sources(operand.value):
                 maker = self.scope.stage_of.get(piece.source)
                 if maker is None:
+                    self.transfers.outside.append((head, piece.source, -1))
                     continue
                 if maker.kind is Kind.GENERAL:
                     self.emitted.deps[head] += [self.compute.tails[n][-1] for n in self.scope.of_stage[maker.index]]

@@ -8,6 +8,7 @@ in the global order, and what they wait for (`links`); sort each core's instruct
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -29,15 +30,31 @@ from pimloom.targets.crossbar.unfold import Unfolded, matrix_of
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a lowering emits.
+
+    Attributes:
+        emitted: instructions.
+        compute: what tasks compute, and the gather patterns.
+        transfers: what moves.
+    """
+
+    emitted: Emission
+    compute: Compute
+    transfers: Transfers
+
+
+@final
 class Lowering:
     """Lowers one placed network: `plan`, then `emit` if everything has room."""
 
     def __init__(
         self, flow: Dataflow, hardware: CrossbarHardware, unfolded: Mapping[int, Unfolded], placement: Placement, options: Options,
-        shares: Mapping[int, float] | None = None, windowed: Collection[int] = (),
+        shares: Mapping[int, float] | None = None, windowed: Collection[int] = (), kept: Collection[str] = (),
     ) -> None:  # fmt: skip
         """See `Scope`."""
-        self.scope = Scope(flow, hardware, unfolded, placement, options, shares, windowed)
+        self.scope = Scope(flow, hardware, unfolded, placement, options, shares, windowed, kept)
         self.work = Work(self.scope)
         self.memory = Memory(self.scope, self.work)
         self.regions: dict[str, Region] = {}
@@ -51,13 +68,18 @@ class Lowering:
 
     def emit(self) -> Program:
         """The program; `plan` must have found room for everything."""
+        rows = self.emit_rows({value: i for i, value in enumerate(self.regions)})
+        return self._assemble(rows.emitted, list(rows.compute.patterns))
+
+    def emit_rows(self, region_index: Mapping[str, int]) -> Rows:
+        """The instructions, given the number of each value's region; `plan` must have found room for everything."""
         scope, work, memory, emitted = self.scope, self.work, self.memory, Emission()
         compute = Compute(scope, work, memory, emitted)
         compute.emit()
-        transfers = Transfers(scope, work, memory, compute, emitted, {value: i for i, value in enumerate(self.regions)})
+        transfers = Transfers(scope, work, memory, compute, emitted, region_index)
         transfers.emit()
         Links(scope, work, memory, compute, transfers, emitted).emit()
-        return self._assemble(emitted, list(compute.patterns))
+        return Rows(emitted, compute, transfers)
 
     def _layout_global(self) -> None:
         address = [0] * self.scope.hardware.chips
@@ -80,7 +102,7 @@ class Lowering:
     def _assemble(self, emitted: Emission, segments: list[tuple[tuple[int, int], ...]]) -> Program:
         table = emitted.table(self.scope.hardware.total_cores, self.memory.period)
         pattern_ptr, pattern_offset = ragged([[o for o, _ in s] for s in segments])
-        groups, matrices = self._weights()
+        groups, matrices = self.weights()
         scope = self.scope
         return Program(
             name=scope.graph.name, target="crossbar", mode=scope.options.mode, samples=scope.options.samples, hardware=scope.hardware,
@@ -90,7 +112,8 @@ class Lowering:
             groups=groups, matrices=matrices, regions=tuple(self.regions.values()), blocks=tuple(self.memory.blocks),
         )  # fmt: skip
 
-    def _weights(self) -> tuple[Groups, tuple[Matrix, ...]]:
+    def weights(self) -> tuple[Groups, tuple[Matrix, ...]]:
+        """The array groups, and the matrices that they hold parts of."""
         owner: dict[str, Stage] = {}
         for stage in self.scope.flow.stages:
             if stage.kind is Kind.MATRIX:

@@ -55,7 +55,8 @@ class Mapper:
     """Maps one network to one machine; what does not depend on the number of copies is worked out once."""
 
     def __init__(
-        self, graph: Graph, hardware: CrossbarHardware, mode: Mode = Mode.LATENCY, unfolding: str = "", *, arranges: bool = True
+        self, graph: Graph, hardware: CrossbarHardware, mode: Mode = Mode.LATENCY, unfolding: str = "", *, arranges: bool = True,
+        flow: Dataflow | None = None,
     ) -> None:  # fmt: skip
         """Unfolds all layers.
 
@@ -65,12 +66,13 @@ class Mapper:
             mode: what the mapping is for.
             unfolding: the one unfolding to use; all are tried if empty.
             arranges: whether cores are moved so that traffic travels short ways.
+            flow: the stages to map, if not all of the graph.
 
         Raises:
             CapacityError: one copy of each layer has more weights than the machine has crossbars.
         """
         self.hardware, self._arranges = hardware, arranges
-        self.flow = flow = analyse(graph, hardware.core.local_memory.size_bytes // ROWS_HELD)
+        self.flow = flow = flow or analyse(graph, hardware.core.local_memory.size_bytes // ROWS_HELD)
         self.unfolded = {s.index: unfold(s, graph, hardware, unfolding) for s in flow.stages if s.kind is Kind.MATRIX}
         # Where cores do one thing at a time, what travels counts more than even layers.
         self._shares_cores = mode is Mode.THROUGHPUT and not self.is_serial
@@ -132,7 +134,8 @@ class Mapper:
         placement = placer.place()
         if placement is None:
             return None
-        moved = arranged(self.flow, placement, self.hardware) if self._arranges else placement
+        in_flight = period if self._shares_cores else 0.0  # in latency mode links are idle most of the time
+        moved = arranged(self.flow, placement, self.hardware, in_flight) if self._arranges else placement
         return Mapped(self.flow, self.unfolded, moved, copies, splits, self.bottleneck_cycles, policy)
 
     def _splits(self, row_cost: float) -> dict[int, Split]:

@@ -52,12 +52,12 @@ class Scope:
 
     def __init__(
         self, flow: Dataflow, hardware: CrossbarHardware, unfolded: Mapping[int, Unfolded], placement: Placement, options: Options,
-        shares: Mapping[int, float] | None = None, windowed: Collection[int] = (),
+        shares: Mapping[int, float] | None = None, windowed: Collection[int] = (), kept: Collection[str] = (),
     ) -> None:  # fmt: skip
         """Takes the stages, the machine, the unfoldings by stage, where everything is, and the choices.
 
-        On cores in `windowed`, whose memory is too small, rings may become windows; `shares` shrinks the buffers of cores where
-        even that is not enough.
+        Values in `kept` are left in global memory for others to read. On cores in `windowed`, whose memory is too small, rings may
+        become windows; `shares` shrinks the buffers of cores where even that is not enough.
         """
         self.flow, self.graph, self.hardware, self.unfolded = flow, flow.graph, hardware, unfolded
         self.placement, self.options = placement, options
@@ -72,7 +72,7 @@ class Scope:
         self.share_of = [min(self.shares.get(core, 1.0) for core in cores_of(c)) for c in self.clusters]
         self.buffers_of = [BUFFERS if share > TIGHT_SHARE else 1 for share in self.share_of]
         self.sum_bytes = [sum_bytes(self.graph, node) for node in self.graph.nodes]
-        self.in_memory = self._values_in_memory()
+        self.in_memory = self._values_in_memory() | set(kept)
         self._needs_of: dict[tuple[int, int], tuple[tuple[str, int, int], ...]] = {}
 
     def stage_at(self, number: int) -> Stage:
@@ -83,12 +83,14 @@ class Scope:
         """Values that something reads from or leaves in global memory."""
         wanted = set(self.graph.inputs) | set(self.flow.constants)
         for value in self.graph.outputs:
-            wanted |= {piece.source for piece in self.flow.sources(value)}
+            wanted |= leaves(self.flow, value)
         for stage in self.flow.stages:
+            sources = {piece.source for operand in stage.inputs for piece in self.flow.sources(operand.value)}
             if stage.kind is Kind.GENERAL:
                 wanted |= {v for v in self.graph.nodes[stage.node].outputs if v}
-                for operand in stage.inputs:
-                    wanted |= {piece.source for piece in self.flow.sources(operand.value)}
+                wanted |= {leaf for operand in stage.inputs for leaf in leaves(self.flow, operand.value)}
+            else:
+                wanted |= {source for source in sources if source not in self.stage_of}
         return wanted
 
     def is_outside(self, value: str) -> bool:
@@ -143,6 +145,13 @@ class Scope:
                 return min(first + band.start for first, band in bands), max(first + band.stop for first, band in bands)
             return min(b.in_start for b in blocks), max(b.in_start + b.in_channels for b in blocks)
         return cluster.c_start, cluster.c_stop
+
+
+def leaves(flow: Dataflow, value: str) -> set[str]:
+    """What a value is a rearrangement of, whole: who evaluates views in global memory reads even what they leave out."""
+    if value not in flow.views:
+        return {value}
+    return {leaf for piece in flow.views[value] for leaf in leaves(flow, piece.source)}
 
 
 def cores_of(cluster: Cluster) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ class Transfers:
         arrived_by_task: (cluster, task, core) to the rows that fill its windows.
         reads_of_output: per cluster and task, the rows that read its result.
         stores: value to the rows that leave it in global memory.
+        outside: rows that read what nothing here makes: (instruction, value, row of the value or -1 for all).
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Transfers:
         self.arrived_by_task: dict[tuple[int, int, int], list[int]] = {}
         self.reads_of_output: list[list[list[int]]] = [[[] for _ in line] for line in work.tasks]
         self.stores: dict[str, list[int]] = defaultdict(list)
+        self.outside: list[tuple[int, str, int]] = []
         self._row_stores: dict[tuple[str, int], list[int]] = defaultdict(list)
         self._row_end: dict[tuple[str, int], float] = {}
         self._wanted_by: dict[int, list[tuple[Ring, Piece, tuple[int, int, int, int]]]] = {}  # cluster to rings of its results
@@ -176,6 +178,8 @@ class Transfers:
             )  # fmt: skip
             self._overwrite(ring, row, load)
             self.arrived[id(ring)][row].append(load)
+            if source not in self.scope.stage_of:
+                self.outside.append((load, source, row))
 
     def _emit_window_loads(self, ring: Ring) -> None:
         """Every task of a windowed ring's cluster loads the rows it reads, and pads them where they stick out."""
@@ -241,7 +245,13 @@ class Transfers:
                     src1=((row * shape.width + x_start) * shape.channels + c_start - piece.dst + piece.src) * item, src1_step=step,
                     length=n, count=vectors, arg=self.region_index[piece.source],
                 ))  # fmt: skip
+                if piece.source not in self.scope.stage_of:
+                    self.outside.append((made[-1], piece.source, row))
         return made
+
+    def makers(self, value: str, row: int) -> list[int]:
+        """Rows that leave a row of a value, or all of it (-1), in global memory; none if another network does."""
+        return list(self.stores[value]) if row < 0 and self.scope.stage_of[value].kind is not Kind.GENERAL else self._makers(value, row)
 
     def _makers(self, source: str, row: int) -> list[int]:
         """Rows that leave a row of a value in global memory."""
