@@ -117,6 +117,7 @@ toy: four cores of eight small crossbars, for tests and first steps
   issue            out_of_order, window 16, synchronous communication
   precision        8-bit weights, 8-bit activations
   weight capacity  16.38 k weights (16 KiB)
+  rewriting        20 ns a row, 10 pJ a cell, arrays of a core at once; --rewrite
   one MVM          78 cycles (78 ns), one every 72 (72 ns), 158.2 pJ
   peak             444.4 M MVM/s, 0.4551 TOPS
   vector unit      8 lanes, 8 G elements/s per core
