@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracles.row_costs import assert_forms_cost_the_same
 
-from pimloom.program import MACHINES, ROW, Program
+from pimloom.program import MACHINES, OPCODES, ROW, Program
+from pimloom.program.costing import fields_read
 from pimloom.program.machine import Forms
 from pimloom.program.rows import FIELDS
 
@@ -39,10 +40,15 @@ def test_rows_are_of_one_form_if_what_counts_is_equal(cnn: Program, data: st.Dat
 
 
 def test_without_a_list_of_fields_all_count(cnn: Program) -> None:
+    machine = MACHINES["crossbar"]
+    reads = fields_read(replace(machine, reads={"mvm": ("length",)}))
+    assert reads.keys() == {OPCODES[name] for name in machine.costs}
+    assert reads.pop(OPCODES["mvm"]) == ("opcode", "node", "length")
+    assert set(reads.values()) == {FIELDS}
     rows = np.zeros(2 * len(FIELDS), ROW)
     for i, name in enumerate(FIELDS):
         rows[name][2 * i : 2 * i + 2] = 1
-    forms = Forms.of(replace(cnn, rows=rows), {})
+    forms = Forms.of(replace(cnn, rows=rows), {0: FIELDS, 1: FIELDS})
     assert forms.of_row.tolist() == [i // 2 for i in range(rows.size)]
 
 

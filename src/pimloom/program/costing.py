@@ -11,7 +11,7 @@ from pimloom.ir.ops import op_of
 from pimloom.program.isa import INSTRUCTIONS, OPCODES
 from pimloom.program.machine import CostContext, Costs, Forms, Machine, Resources, per_pattern
 from pimloom.program.program import Program
-from pimloom.program.rows import MASKED
+from pimloom.program.rows import FIELDS, MASKED
 from pimloom.program.widths import code_bytes, sum_bytes
 
 
@@ -31,7 +31,7 @@ def work_out(program: Program, machine: Machine, *, with_forms: bool = True) -> 
     held = frozenset(region.value for region in program.regions)
     beside = machine.beside(program) if machine.beside else np.zeros(program.n_rows, np.int64)
     shares = with_forms and machine.reads is not None
-    forms = Forms.of(program, _fields(machine), beside) if shares else Forms.single(program.n_rows)
+    forms = Forms.of(program, fields_read(machine), beside) if shares else Forms.single(program.n_rows)
     rows = program.rows[forms.first]
     context: CostContext[Any, Resources] = CostContext(
         program=program,
@@ -57,6 +57,10 @@ def work_out(program: Program, machine: Machine, *, with_forms: bool = True) -> 
     return context
 
 
-def _fields(machine: Machine) -> dict[int, tuple[str, ...]]:
-    """Opcode to the fields that make a form; those of a node are always apart, since reports add costs up by node."""
-    return {OPCODES[name]: ("opcode", "node", *fields) for name, fields in (machine.reads or {}).items()}
+def fields_read(machine: Machine) -> dict[int, tuple[str, ...]]:
+    """Opcode to the fields that make a form, for all opcodes that a machine runs.
+
+    Those of a node are always apart, since reports add costs up by node; an opcode whose fields are not known has all.
+    """
+    reads = machine.reads or {}
+    return {OPCODES[name]: ("opcode", "node", *reads[name]) if name in reads else FIELDS for name in machine.costs}

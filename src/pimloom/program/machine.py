@@ -20,7 +20,7 @@ from pimloom.hardware import Hardware
 from pimloom.kernels import forms as kernel
 from pimloom.program.isa import MAX_PHASES
 from pimloom.program.program import Program
-from pimloom.program.rows import FIELDS, ROW, Array, ragged
+from pimloom.program.rows import ROW, Array, ragged
 
 H_co = TypeVar("H_co", bound=Hardware, covariant=True)
 R_co = TypeVar("R_co", bound="Resources", covariant=True)
@@ -149,14 +149,13 @@ class Forms:
 
         Args:
             program: whose rows.
-            reads: opcode to the fields of a row that its costs depend on; all fields if not given.
+            reads: opcode to the fields of a row that its costs depend on; none but the opcode if it is not named.
             beside: int64[n], something else that they depend on.
         """
         n = program.n_rows
         words = np.ascontiguousarray(program.rows).view(np.uint64).reshape(n, kernel.WORDS)
         places: Any = ROW.fields
-        masks = np.empty((256, kernel.WORDS), np.uint64)
-        masks[:] = _mask(FIELDS)
+        masks = np.zeros((256, kernel.WORDS), np.uint64)
         for code, names in reads.items():
             masks[code] = _mask(names)
         of_row, first = np.empty(n, np.int32), np.empty(n, np.int64)
