@@ -18,8 +18,8 @@ from pimloom.frontends import load_onnx, to_onnx
 from pimloom.frontends.zoo import ZOO, build, input_example
 from pimloom.hardware import Hardware, SramHardware, load_hardware
 from pimloom.ir.evaluate import evaluate
-from pimloom.ir.graph import Graph, Node
-from pimloom.passes import default_pipeline, error_bound
+from pimloom.ir.graph import Graph
+from pimloom.passes import EliminateDeadNodes, default_pipeline, error_bound
 from pimloom.program import OPCODES, Program
 from pimloom.program.pimsim.export import export_program, row_cycles
 from pimloom.program.residency import writes_arrays
@@ -170,13 +170,9 @@ def _with_outputs(graph: Graph, outputs: tuple[str, ...]) -> Graph:
     """The graph, without what only other outputs need: one network, where there is one per sample."""
     if graph.outputs == outputs:
         return graph
-    wanted = set(outputs)
-    nodes: list[Node] = []
-    for node in reversed(graph.nodes):
-        if wanted.intersection(node.outputs):
-            wanted.update(node.inputs)
-            nodes.append(node)
-    return replace(graph, inputs=tuple(v for v in graph.inputs if v in wanted), outputs=outputs, nodes=tuple(reversed(nodes)))
+    kept = EliminateDeadNodes()(replace(graph, outputs=outputs))
+    read = {value for node in kept.nodes for value in node.inputs}.union(outputs)
+    return replace(kept, inputs=tuple(v for v in kept.inputs if v in read))
 
 
 def _onnxruntime(graph: Graph, inputs: Inputs) -> dict[str, Array] | None:

@@ -32,6 +32,7 @@ class CapacityError(PimloomError):
         self.resource = resource
         self.needed = needed
         self.available = available
+        self.advice = advice
         super().__init__(f"{resource}: {needed} needed, {available} available on '{where}'; {advice}")
 
 

@@ -171,16 +171,20 @@ def test_relisted_whole_rows_conform_and_are_the_same_rows(name: str, where: str
     assert_conforms(before.graph, after, (0,))
 
 
-@pytest.mark.parametrize(("name", "where", "mode"), TIMED)
-def test_relisted_programs_give_the_numbers_in_the_order_of_their_times(name: str, where: str, mode: Mode) -> None:
-    """Three samples in flight: each row carried out when it is done, and no two that race."""
-    program = relisted(split_rows(lowered(name, where, mode, 3)))
+def assert_numbers_in_the_order_of_times(program: Program) -> None:
+    """Three samples: each row carried out when it is done gives the graph's numbers, and no two rows race."""
     inputs = [codes(program.graph, seed) for seed in range(3)]
     order = TimedOrder(program, engine.run(cost(program).timing), inputs)
     for sample, outputs in enumerate(order.run(by="done")):
         meaning = evaluate(program.graph, inputs[sample])
         assert all(np.array_equal(outputs[value], meaning[value]) for value in program.graph.outputs), sample
     assert order.races() == []
+
+
+@pytest.mark.parametrize(("name", "where", "mode"), TIMED)
+def test_relisted_programs_give_the_numbers_in_the_order_of_their_times(name: str, where: str, mode: Mode) -> None:
+    """Three samples in flight: each row carried out when it is done, and no two that race."""
+    assert_numbers_in_the_order_of_times(relisted(split_rows(lowered(name, where, mode, 3))))
 
 
 @pytest.mark.parametrize(("name", "where"), [(name, where) for name, where, mode in TIMED if mode is Mode.LATENCY])
@@ -189,12 +193,7 @@ def test_samples_that_do_not_overlap_on_a_core_give_the_numbers_too(name: str, w
     program = relist(before, overlaps=False)
     assert program is not None and program.samples == 3 and program.rows["stage"].max() == 0
     assert_same_rows(before, program)
-    inputs = [codes(program.graph, seed) for seed in range(3)]
-    order = TimedOrder(program, engine.run(cost(program).timing), inputs)
-    for sample, outputs in enumerate(order.run(by="done")):
-        meaning = evaluate(program.graph, inputs[sample])
-        assert all(np.array_equal(outputs[value], meaning[value]) for value in program.graph.outputs), sample
-    assert order.races() == []
+    assert_numbers_in_the_order_of_times(program)
     once = relist(replace(before, samples=1))
     assert once is not None and np.array_equal(once.rows, program.rows)
 

@@ -48,17 +48,21 @@ def test_engines_agree_on_events_far_ahead(first: int) -> None:
             assert_same(replace(timing, phase_pass=timing.phase_pass * rng.choice([1, 150, 4000], timing.phase_pass.shape)))
 
 
+def same_rounds(timing: Timing, seed: int) -> int:
+    """Both machines agree on streams that repeat; returns the most rounds of a processor."""
+    fast, slow = engine.run(timing), reference.run(timing)
+    assert fast.rounds is not None and fast.place is not None
+    assert np.array_equal(fast.rounds, slow.rounds), seed
+    assert np.array_equal(fast.place, slow.place), seed
+    assert np.array_equal(fast.waits, slow.waits), seed
+    return int(fast.rounds.max())
+
+
 @pytest.mark.parametrize("first", range(7000, 7300, 100))
 def test_streams_that_repeat_equal_the_reference(first: int) -> None:
     most = 0
     for seed in range(first, first + 100):
-        timing = random_timing(seed, repeats=True)
-        fast, slow = engine.run(timing), reference.run(timing)
-        assert fast.rounds is not None and fast.place is not None
-        assert np.array_equal(fast.rounds, slow.rounds), seed
-        assert np.array_equal(fast.place, slow.place), seed
-        assert np.array_equal(fast.waits, slow.waits), seed
-        most = max(most, int(fast.rounds.max()))
+        most = max(most, same_rounds(random_timing(seed, repeats=True), seed))
     assert most > 10
 
 
@@ -86,13 +90,7 @@ def test_both_kernels_equal_the_reference_where_one_row_is_in_flight(first: int,
 def test_streams_that_repeat_equal_the_reference_where_one_row_is_in_flight(first: int) -> None:
     most = 0
     for seed in range(first, first + 100):
-        timing = one_in_flight(seed, repeats=True)
-        fast, slow = engine.run(timing), reference.run(timing)
-        assert fast.rounds is not None and fast.place is not None
-        assert np.array_equal(fast.rounds, slow.rounds), seed
-        assert np.array_equal(fast.place, slow.place), seed
-        assert np.array_equal(fast.waits, slow.waits), seed
-        most = max(most, int(fast.rounds.max()))
+        most = max(most, same_rounds(one_in_flight(seed, repeats=True), seed))
     assert most > 10
 
 

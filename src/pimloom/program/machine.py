@@ -217,6 +217,11 @@ class Costs:
             {}, {},
         )  # fmt: skip
 
+    def idle_ticks(self) -> Array:
+        """int64[f]: ticks that a row of each form takes where one is in flight and nothing else holds what it needs, lead included."""
+        used = np.arange(self.passing.shape[1]) < self.n_phases[:, None]
+        return np.where(used, self.passing, 0).sum(axis=1, dtype=np.int64) * self.reps + self.lead
+
     def add_phase(self, at: Array, res: Array, hold: Array, passing: Array) -> None:
         """Appends a phase to the forms `at` (all with the same number of phases so far)."""
         place = int(self.n_phases[at[0]])

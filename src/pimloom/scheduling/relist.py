@@ -78,10 +78,7 @@ def relist(program: Program, duration: Array | None = None, *, overlaps: bool = 
 def idle_cycles(program: Program) -> Array:
     """int64[n]: cycles of each row on an idle machine of serial processors: the sum of its passes, once per repetition."""
     context = costs_of(program)
-    costs = context.costs
-    used = np.arange(costs.passing.shape[1]) < costs.n_phases[:, None]
-    cycles = np.where(used, costs.passing, 0).sum(axis=1, dtype=np.int64) * costs.reps + costs.lead
-    return cycles[context.forms.of_row]
+    return context.costs.idle_ticks()[context.forms.of_row]
 
 
 # -- pieces ---------------------------------------------------------------------------------------------------------

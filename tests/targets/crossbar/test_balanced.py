@@ -16,7 +16,8 @@ from pimloom.simulate import cost, engine
 from pimloom.targets import Mode, Request
 from pimloom.targets.crossbar import compile as compile_module
 from pimloom.targets.crossbar.bundles import Estimator, Wish, capacity_of, is_windowed
-from pimloom.targets.crossbar.compile import FREE_ROWS, GOOD, MANY_ROWS, compile_network, lower
+from pimloom.targets.crossbar.compile import _MIDDLE, _ROOMY, FREE_ROWS, GOOD, MANY_ROWS, compile_network, lower
+from pimloom.targets.crossbar.compile import trials as search_trials
 from pimloom.targets.crossbar.lower import Options
 from pimloom.targets.crossbar.mapper import BALANCED, Mapped, Mapper
 from pimloom.targets.crossbar.scope import Scope
@@ -120,3 +121,12 @@ def test_a_good_program_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None
 
     assert trials(GOOD - 0.01, 0) == 1 < trials(GOOD + 0.01, 0)
     assert trials(GOOD - 0.01, MANY_ROWS) > 1
+
+
+@pytest.mark.parametrize("is_serial", [False, True])
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_a_small_effort_may_try_a_larger_one_tries(mode: Mode, is_serial: bool) -> None:
+    of = [set(search_trials(mode, effort, is_serial=is_serial)) for effort in range(4)]
+    if mode is Mode.THROUGHPUT:
+        of[1] |= set(_MIDDLE if is_serial else _ROOMY)  # if all else stays far from the bound
+    assert of[0] <= of[1] <= of[2] <= of[3]

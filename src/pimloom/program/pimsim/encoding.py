@@ -165,9 +165,7 @@ def trailing_scalars(program: Program) -> Array:
 
 def scalars_before(program: Program, rows: Array) -> Array:
     """int64[k]: scalar instructions between some rows and those before them on their cores."""
-    position = program.rows["src1_step"].astype(np.int64)
-    is_first = np.isin(rows, program.stream_ptr[:-1])
-    return np.where(is_first, position[rows], position[rows] - position[np.maximum(rows - 1, 0)] - 1)
+    return surroundings(program)[rows] >> _SCALARS & MOST_SCALARS
 
 
 def has_messages(program: Program) -> Array:

@@ -556,6 +556,4 @@ PIMSIM: Final = Machine(
 def durations(program: Program) -> Array:
     """int64[n]: ticks that each row takes on its core when nothing waits, its issue slots included."""
     context = work_out(program, PIMSIM)
-    costs = context.costs
-    used = np.arange(costs.passing.shape[1]) < costs.n_phases[:, None]
-    return (costs.lead + np.where(used, costs.passing, 0).sum(axis=1, dtype=np.int64))[context.forms.of_row]
+    return context.costs.idle_ticks()[context.forms.of_row]

@@ -52,6 +52,7 @@ class Trial:
 FREE_ROWS: Final = 0.1  # row cost of trials for machines and networks whose memories have room
 _ALL_FILLS: Final = (0.94, 0.88, 0.8, 0.7, 0.6, 0.5, 0.35, 0.25)
 _MANY: Final = tuple(Trial(fill, policies) for fill in _ALL_FILLS for policies in (NEIGHBOURS, BALANCED))
+_MANY_OVERLAPPING: Final = tuple(Trial(fill, NEIGHBOURS, overlaps=True) for fill in _ALL_FILLS)
 _MANY_FREE: Final = tuple(Trial(fill, BALANCED, FREE_ROWS) for fill in _ALL_FILLS)
 _FEW: Final[Mapping[Mode, tuple[Trial, ...]]] = {
     Mode.LATENCY: (Trial(0.88, NEIGHBOURS), Trial(0.88, BALANCED)),
@@ -86,7 +87,8 @@ def trials(mode: Mode, effort: int, *, is_serial: bool) -> tuple[Trial, ...]:
     if effort == 0:
         return ()
     few = (_SERIAL if is_serial else _FEW)[mode]
-    many = (*_MANY_FREE, *_MANY) if mode is Mode.THROUGHPUT and not is_serial else _MANY
+    more = _MANY_OVERLAPPING if is_serial else _MANY_FREE
+    many = (*more, *_MANY) if mode is Mode.THROUGHPUT else _MANY
     return few if effort == 1 else (*few, *(t for t in many if t not in few))
 
 
@@ -144,10 +146,8 @@ def _naming_rewriting(error: CapacityError, hardware: CrossbarHardware) -> Capac
     """The error with one more way out, where the machine has it."""
     if hardware.crossbar.rewriting is None:
         return error
-    advice = str(error).partition("; ")[2]
-    return CapacityError(
-        error.resource, error.needed, error.available, hardware.name, f"{advice}, or let arrays be rewritten while it runs (--rewrite)"
-    )
+    advice = f"{error.advice}, or let arrays be rewritten while it runs (--rewrite)"
+    return CapacityError(error.resource, error.needed, error.available, hardware.name, advice)
 
 
 def compile_resident(graph: Graph, hardware: CrossbarHardware, request: Request) -> Program:
