@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import final
+from functools import lru_cache
+from typing import Any, final
+
+import numpy as np
 
 from pimloom.program import MASKED
 from pimloom.targets.sram.work import Windows, Work, ceil_div
 
+Array = np.ndarray[Any, np.dtype[Any]]
 Segments = tuple[tuple[int, int], ...]
 
 
@@ -69,6 +73,47 @@ class Chunk:
     count: int
     load: Load
     runs: tuple[Run, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ChunkTable:
+    """The c chunks of one part of a product as arrays, with their u runs.
+
+    Attributes:
+        first: int64[c], number of the first vector.
+        count: int64[c], vectors.
+        load: int64[4, c], of `Load`: offset, length, count, step.
+        run_ptr: int64[c + 1]; runs of chunk i are `run_ptr[i]` to `run_ptr[i + 1]`.
+        run: int64[4, u], of `Run`: first, count, address, step.
+        kind: int64[u], place in `kinds`.
+        kinds: a run of every kind; runs of a kind are gathered with the same patterns.
+    """
+
+    first: Array
+    count: Array
+    load: Array
+    run_ptr: Array
+    run: Array
+    kind: Array
+    kinds: tuple[Run, ...]
+
+
+@lru_cache(maxsize=256)
+def chunk_table(work: Work, most: int) -> ChunkTable:
+    """The chunks of one part of a product; see `chunks`."""
+    found = chunks(work, most)
+    runs = [run for chunk in found for run in chunk.runs]
+    kinds: dict[tuple[Any, ...], Run] = {}
+    for run in runs:
+        kinds.setdefault((run.taps_y, run.taps_x, run.pitch), run)
+    place = {key: i for i, key in enumerate(kinds)}
+    vectors = np.array([(chunk.first, chunk.count) for chunk in found]).T
+    return ChunkTable(
+        vectors[0], vectors[1], np.array([(c.load.offset, c.load.length, c.load.count, c.load.step) for c in found]).T,
+        np.cumsum([0, *(len(chunk.runs) for chunk in found)]), np.array([(r.first, r.count, r.address, r.step) for r in runs]).T,
+        np.array([place[run.taps_y, run.taps_x, run.pitch] for run in runs]), tuple(kinds.values()),
+    )  # fmt: skip
 
 
 def chunks(work: Work, most: int) -> tuple[Chunk, ...]:
@@ -153,4 +198,4 @@ def _taps(w: Windows, axis: int, window: int) -> tuple[int, int]:
     return low, max(high, low)
 
 
-__all__ = ["Chunk", "Load", "Run", "chunks", "segments"]
+__all__ = ["Chunk", "ChunkTable", "Load", "Run", "chunk_table", "chunks", "segments"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import Any, Final, final
+from typing import Any, final
 
 import numpy as np
 
@@ -12,54 +11,48 @@ from pimloom.program import OPCODES, ROW, ragged
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_PIECE_ROWS: Final = 32768
-"""Rows that room is made for at a time."""
-
 
 @final
 class Emission:
-    """Rows so far, with what they wait for. A stream keeps the order in which its rows were added, unless keys say otherwise."""
+    """Rows so far, with what they wait for. Rows of a stream are in the order of their keys."""
 
     def __init__(self) -> None:
         """Nothing yet."""
         self.count = 0
-        self._pieces: list[tuple[Array, Array]] = []  # rows and keys of pieces that are full
-        self._rows, self._keys, self._used = np.zeros(_PIECE_ROWS, ROW), np.zeros(_PIECE_ROWS), 0
+        self.keys_from = 0.0  # keys of the product or node that is emitted are counted from here
+        self._rows: list[Array] = []
+        self._keys: list[Array] = []
         self._targets: list[Array] = []
         self._sources: list[Array] = []
         self._distances: list[tuple[int, int]] = []  # (samples back, dependencies) of each call
         self._patterns: dict[tuple[tuple[int, int], ...], int] = {}
 
-    def add(self, opcode: str, processor: Array, node: int, *, key: Any = None, **fields: Any) -> Array:
+    def add(self, opcode: str, processor: Array, node: int, *, key: Any, **fields: Any) -> Array:
         """Adds rows.
 
         Args:
             opcode: mnemonic.
             processor: of each row.
             node: index of the node they work for.
-            key: place in the order of the stream, where that is not the order of adding; one for all or one for each.
+            key: place in the order of the stream among rows of one product; one for all or one for each.
             fields: other fields of the rows, one for all or one for each.
 
         Returns:
             Numbers of the rows.
         """
         size = processor.size
-        if self._used + size > self._keys.size:
-            self._begin_piece(size)
-        first, self._used = self._used, self._used + size
-        rows, numbers = self._rows[first : self._used], np.arange(self.count, self.count + size)
+        rows, numbers = np.zeros(size, ROW), np.arange(self.count, self.count + size)
         rows["opcode"], rows["processor"], rows["node"], rows["pattern"], rows["count"] = OPCODES[opcode], processor, node, -1, 1
         for name, value in fields.items():
             rows[name] = value
-        self._keys[first : self._used] = numbers if key is None else key
+        self._rows.append(rows)
+        self._keys.append(np.broadcast_to(self.keys_from + key, (size,)))
         self.count += size
         return numbers
 
-    def _begin_piece(self, least: int) -> None:
-        """Puts the rows so far aside and makes room for at least so many."""
-        self._pieces.append((self._rows[: self._used], self._keys[: self._used]))
-        size = max(_PIECE_ROWS, least)
-        self._rows, self._keys, self._used = np.zeros(size, ROW), np.zeros(size), 0
+    def close(self, keys: float) -> None:
+        """Ends a product or node, which used keys below `keys`: what is added from here on comes behind it in every stream."""
+        self.keys_from += keys
 
     def wait(self, target: Any, source: Any, *, samples_back: int = 0) -> None:
         """Each row of `target` waits for the row of `source` at its place (all for one, one for all), of an earlier sample if so."""
@@ -78,8 +71,7 @@ class Emission:
 
     def tables(self, processors: int) -> dict[str, Array]:
         """All tables of a Program that rows, dependencies and patterns make."""
-        self._begin_piece(0)
-        rows, keys = (np.concatenate(pieces) for pieces in zip(*self._pieces, strict=True))
+        rows, keys = np.concatenate([np.zeros(0, ROW), *self._rows]), np.concatenate([np.zeros(0), *self._keys])
         order = _by_stream(rows["processor"], keys, processors)
         number = np.empty(rows.size, np.int32)
         number[order] = np.arange(rows.size, dtype=np.int32)
@@ -105,15 +97,10 @@ class Emission:
 
 
 def _by_stream(processor: Array, keys: Array, processors: int) -> Array:
-    """Rows by processor and, within each, by key. Most were added in the order of their keys: only the others are sorted."""
+    """Rows by processor and, within each, by key. Keys come in runs that rise, which is fast to merge."""
     small = processor.astype(np.uint16 if processors <= 1 << 16 else np.int64)  # 16 bits are sorted by digits, several times faster
-    order = np.argsort(small, kind="stable")
-    ends = np.searchsorted(processor[order], np.arange(processors + 1))
-    for first, last in itertools.pairwise(ends.tolist()):
-        line = order[first:last]
-        if (np.diff(keys[line]) < 0).any():
-            order[first:last] = line[np.argsort(keys[line], kind="stable")]
-    return order
+    order = np.argsort(keys, kind="stable")
+    return order[np.argsort(small[order], kind="stable")]
 
 
 __all__ = ["Emission"]
