@@ -32,9 +32,9 @@ from pimloom.program import OPCODES, Program
 from pimloom.program.sram import SramResources
 from pimloom.simulate import engine
 from pimloom.simulate.costs import cost
-from pimloom.targets.sram.plan import choose
 from pimloom.targets.sram.single import single_product
 from pimloom.targets.sram.strategies import BASELINES
+from pimloom.targets.sram.tune import choose
 from pimloom.targets.sram.work import Work
 
 STRATEGIES = (*BASELINES, "auto")
@@ -144,7 +144,7 @@ def cases(machine: SramHardware, count: int) -> None:
                    f"memories.result_bytes={rng.choice([65536, 131072, 262144])}")  # fmt: skip
         hardware = sram_machine(machine.name, *changes)
         found = {
-            name: choose(hardware, work, name, lambda plan, h=hardware, w=work: float(api.product_cycles(h, w, plan))).cycles
+            name: choose(hardware, work, name, lambda machine, plan, w=work: float(api.product_cycles(machine, w, plan))).cycles
             for name in STRATEGIES
         }
         gains.append(min(found[name] for name in BASELINES) / found["auto"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from pimloom.cli.console import draw, new_table
 from pimloom.cli.files import Outputs, load_machine
 from pimloom.cli.options import FILES_PANEL, MACHINE_PANEL, HardwareOption, SetOption, ShapeOption
 from pimloom.cli.process import app
-from pimloom.errors import UsageError
+from pimloom.errors import CapacityError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +61,8 @@ def plan_command(
     ] = None,
 ) -> None:  # fmt: skip
     """Plans the rewriting of macros for a matrix, or for each layer of MODEL: macros, vectors per residency, write speed, stagger."""
-    from pimloom.targets.sram.plan import candidates, check_setting
+    from pimloom.targets.sram.plan import check_setting
+    from pimloom.targets.sram.predict import candidates
     from pimloom.targets.sram.work import Work
 
     sizes, held = (vectors, rows, cols), (macros, residency, speed)
@@ -90,13 +92,27 @@ def plan_command(
     with Outputs({}) as outputs:
         outputs.claim("--figure", figure)
         if is_simulated:
-            from pimloom import api
-
-            timed = (replace(plan, cycles=float(api.product_cycles(machine, work, plan))) for plan in found)
-            found = sorted(timed, key=lambda plan: plan.cycles)
+            found = _simulated(machine, work, found, strategy, fixed)
         if figure is not None:
             outputs.write("--figure", lambda path: _write_figure(path, machine, work, found))
     draw(lambda console: _draw(console, machine, work, found, held, is_simulated=is_simulated))
+
+
+def _simulated(machine: SramHardware, work: Work, found: Sequence[Plan], strategy: str, fixed: Mapping[str, Any]) -> list[Plan]:
+    """Plans with their simulated cycles, fastest first: those that are predicted to be best, and for each strategy what tuning finds."""
+    from pimloom import api
+    from pimloom.targets.sram.strategies import BASELINES
+    from pimloom.targets.sram.tune import choose
+
+    def timer(hardware: SramHardware, plan: Plan) -> float:
+        return float(api.product_cycles(hardware, work, plan))
+
+    tuned: list[Plan] = []
+    for family in (*(BASELINES if strategy == "auto" else ()), strategy):
+        with contextlib.suppress(CapacityError, UsageError):
+            tuned.append(choose(machine, work, family, timer, **fixed))
+    timed = (replace(plan, cycles=timer(machine, plan)) for plan in found)
+    return _distinct(sorted((*tuned, *timed), key=lambda plan: plan.cycles))
 
 
 def _distinct(found: Sequence[Plan]) -> list[Plan]:
@@ -149,7 +165,7 @@ def _draw_steps(console: Console, machine: SramHardware, work: Work, macros: int
     from pimloom import api
     from pimloom.targets.sram.explain import ablate
 
-    steps = ablate(machine, work, macros, vectors, lambda plan: float(api.product_cycles(machine, work, plan)))
+    steps = ablate(machine, work, macros, vectors, lambda hardware, plan: float(api.product_cycles(hardware, work, plan)))
     console.print(f"{work.vectors:,} vectors x {work.rows:,} x {work.cols:,} on {machine.name}, {machine.link.bytes_per_cycle} B/cycle")
     table = new_table("freedom", "strategy", "streams", "N>", "n>", "s>", "cycles>", "gain>", "in all>")
     before = steps[0].cycles
@@ -182,6 +198,9 @@ def _draw(console: Console, machine: SramHardware, work: Work, found: Sequence[P
         f"{work.vectors:,} vectors x {work.rows:,} x {work.cols:,} on {machine.name}, {machine.link.bytes_per_cycle} B/cycle: {tiles}"
         + (f"; held fixed: {', '.join(names)}" if names else "")
     )
+    if held[1] is not None and work.chunk_vectors(held[1]) != held[1]:
+        chunks = work.chunks(held[1])
+        console.print(f"n {held[1]}: {work.vectors:,} vectors make {chunks} chunks of at most {work.chunk_vectors(held[1])}")
     table = new_table("strategy", "streams", "N>", "n>", "s>", "a>", "sigma>", "G>", "cycles>", "bound>", "of it>")
     for plan in found:
         table.add_row(*_cells(machine, plan))

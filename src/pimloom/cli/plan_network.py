@@ -23,16 +23,16 @@ def draw_network_plans(machine: SramHardware, model: str, shapes: Sequence[str],
     """The plan of every layer as a table; each layer is simulated alone if asked for, else predicted."""
     from pimloom import api
     from pimloom.targets import Request
-    from pimloom.targets.sram.compile import TRIED, PlanCost, plan_steps
-    from pimloom.targets.sram.plan import choose
+    from pimloom.targets.sram.compile import STEPS, plan_steps
     from pimloom.targets.sram.products import analyse
+    from pimloom.targets.sram.tune import Timer, choose
     from pimloom.targets.sram.work import Work
 
     effort = 1 if is_simulated else 0
-    request = Request(effort=effort, cost=api.cycles, progress=_silent)
+    request = Request(effort=effort, cost=api.cycles if is_simulated else None, progress=_silent)
 
-    def pick(work: Work, cost: PlanCost | None) -> Plan:
-        return choose(machine, work, strategy, cost, TRIED[effort])
+    def pick(work: Work, timer: Timer | None) -> Plan:
+        return choose(machine, work, strategy, timer, STEPS[effort], is_laddered=False)
 
     network = analyse(_quantised(machine, model, shapes), machine.macro)
     plans = plan_steps(network, machine, request, pick)
@@ -43,8 +43,9 @@ def draw_network_steps(machine: SramHardware, model: str, shapes: Sequence[str],
     """The steps from naive ping-pong at a design point to `auto`, whole networks simulated, with what each one gains."""
     from pimloom import api
     from pimloom.targets import Request
-    from pimloom.targets.sram.explain import ablate_network
+    from pimloom.targets.sram.explain import ablate_network, check_design
 
+    check_design(machine, macros, vectors)
     graph = _quantised(machine, model, shapes)
     steps = ablate_network(graph, machine, Request(cost=api.cycles, progress=_silent), macros, vectors)
     draw(lambda console: _draw_steps(console, machine, graph, steps, macros, vectors))
@@ -109,6 +110,18 @@ def _draw_steps(console: Console, machine: SramHardware, graph: Graph, steps: Se
         table.add_row(step.name, f"{step.cycles:,.0f}", *gains, ", ".join(told))
         before = step.cycles
     console.print(table)
+    told_before: object = None
+    for step in steps:
+        if step.lowered and step.lowered != told_before:
+            told_before = step.lowered
+            told = ", ".join(f"{name} {count} and {n}" for name, (count, n) in list(step.lowered.items())[:_MOST_TOLD])
+            more = f" and {len(step.lowered) - _MOST_TOLD} more" if len(step.lowered) > _MOST_TOLD else ""
+            console.print(
+                f"{step.name}: less than the design point (macros and vectors) where a layer has no more: {told}{more}", soft_wrap=True
+            )
+
+
+_MOST_TOLD = 6
 
 
 __all__ = ["draw_network_plans", "draw_network_steps"]

@@ -23,7 +23,9 @@ from pimloom.program.rows import Array
 
 COMPONENTS = ("macros", "control", "SFU", "off-chip link", "DRAM banks", "DRAM openings")
 BURST_LINES = 8
-"""Lines of a load, store or general row that the link grants at once."""
+"""Lines of a load or store that an ideal link grants at once."""
+PAGE_BYTES = 2048
+"""Bytes of a load or store that a DRAM channel reads or writes behind one opening of a row."""
 _OPEN = 0  # the one command of a bank, and of the openings of all banks
 LARGEST_HOLD = 2**30
 
@@ -135,13 +137,12 @@ def _link_ticks(machine: SramHardware, size_bytes: Array) -> Array:
     return np.ceil(size_bytes * machine.ticks_per_cycle / rate - 1e-9).astype(np.int64)
 
 
-def _cross(c: SramCosts, at: Array, size_bytes: Array) -> None:
-    """Phases that bring `size_bytes` per repetition over the link; with DRAM a row is opened first."""
+def _cross(c: SramCosts, at: Array, size_bytes: Array, place: Array) -> None:
+    """Phases that bring `size_bytes` per repetition over the link; with DRAM a row is opened first, in the bank of a `place`."""
     link, r = c.hardware.link, c.resources
     if link.dram is not None:
-        rows, ticks = c.rows[at], c.hardware.ticks_per_cycle
-        opened = np.full(at.size, _OPEN)
-        c.costs.add_phase(at, r.bank[rows["processor"] % r.bank.size], opened, np.ones(at.size, np.int64))
+        ticks, opened = c.hardware.ticks_per_cycle, np.full(at.size, _OPEN)
+        c.costs.add_phase(at, r.bank[place % r.bank.size], opened, np.ones(at.size, np.int64))
         c.costs.add_phase(at, np.full(at.size, r.opening), opened, np.full(at.size, link.dram.activate_cycles * ticks))
     hold = _link_ticks(c.hardware, size_bytes)
     c.costs.add_phase(at, np.full(at.size, r.link), hold, hold)
@@ -162,7 +163,7 @@ def _write_weights(c: SramCosts, at: Array) -> None:
     c.costs.reps[at] = rows["count"]
     c.costs.lead[at] = machine.control.write_setup_cycles * ticks
     size = rows["length"].astype(np.int64)
-    _cross(c, at, size)
+    _cross(c, at, size, rows["processor"])
     hold = np.ceil(size * ticks / np.maximum(rows["dst"], 1)).astype(np.int64)
     c.costs.add_phase(at, rows["processor"], hold, hold)
     c.costs.add_energy("macros", at, size * rows["count"] * machine.macro.write_energy_pj_per_byte)
@@ -206,21 +207,24 @@ def _finish(c: SramCosts, at: Array) -> None:
 
 
 def _transfer(c: SramCosts, at: Array) -> None:
-    """Bursts over the link; what is loaded arrives after a latency. Free where the link carries weights only."""
+    """Bursts over the link; what is loaded arrives after a latency. Free where the link carries weights only.
+
+    With DRAM, what is moved at once is a page, and values lie page by page over the banks.
+    """
     rows, machine = c.rows[at], c.hardware
     if not machine.link.carries_activations:
         _control(c, at, 0)
         return
     size = rows["length"].astype(np.int64) * rows["count"]
-    bursts = np.maximum(-(-size // (BURST_LINES * machine.macro.line_bytes)), 1)
+    bursts = np.maximum(-(-size // (PAGE_BYTES if machine.link.dram else BURST_LINES * machine.macro.line_bytes)), 1)
     c.costs.reps[at] = bursts
-    _cross(c, at, -(-size // bursts))
+    _cross(c, at, -(-size // bursts), c.beside[at])
     latency = np.where(rows["opcode"] == OPCODES["load"], machine.link.latency_cycles * machine.ticks_per_cycle, 1)
     c.costs.add_phase(at, c.resources.control[rows["processor"]], np.ones(at.size, np.int64), latency)
 
 
 def _general(c: SramCosts, at: Array) -> None:
-    """Blocks: operands over the link, the SFU, results over the link."""
+    """Blocks: operands over the link, the SFU, results over the link. Blocks follow one another, so their pages are open in time."""
     rows, carries = c.rows[at], c.hardware.link.carries_activations
     c.costs.reps[at] = rows["count"]
     r, moved = c.resources, (rows["src1"] + rows["dst"]) * rows["count"]
@@ -237,13 +241,23 @@ def _general(c: SramCosts, at: Array) -> None:
         c.costs.add_bytes("off-chip link", at, moved)
 
 
-def _rows_used(program: Program) -> Array:
-    """int64[n]: rows of the macro that a product uses, on which its energy depends; 0 for other rows."""
-    rows, groups = program.rows, program.groups
-    used = np.zeros(rows.size, np.int64)
+def _beside(program: Program) -> Array:
+    """int64[n]: what costs depend on beside the row's own words; 0 for rows not named here.
+
+    Of a product the rows of the macro that it uses, on which its energy depends. Of a load or store with DRAM the bank in which its
+    value begins: values lie page by page over the banks.
+    """
+    rows, groups, machine = program.rows, program.groups, program.hardware
+    assert isinstance(machine, SramHardware)
+    found = np.zeros(rows.size, np.int64)
     at = np.flatnonzero(rows["opcode"] == OPCODES["mvm"])
-    used[at] = (groups.row_stop - groups.row_start)[rows["arg"][at]]
-    return used
+    found[at] = (groups.row_stop - groups.row_start)[rows["arg"][at]]
+    if machine.link.dram is not None:
+        start = np.array([region.address for region in program.regions], np.int64)
+        for name, field in (("load", "src1"), ("store", "dst")):
+            at = np.flatnonzero(rows["opcode"] == OPCODES[name])
+            found[at] = (start[rows["arg"][at]] + rows[field][at]) // PAGE_BYTES % machine.link.dram.banks
+    return found
 
 
 SRAM = Machine(
@@ -272,7 +286,7 @@ SRAM = Machine(
         "store": ("processor", "length", "count"),
         "general": ("processor", "src1", "dst", "length", "count"),
     },
-    beside=_rows_used,
+    beside=_beside,
 )
 
 __all__ = ["COMPONENTS", "SRAM", "SramResources", "rules"]

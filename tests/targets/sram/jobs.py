@@ -15,8 +15,9 @@ from pimloom.simulate import engine
 from pimloom.simulate.costs import cost
 from pimloom.targets import Request
 from pimloom.targets.sram.compile import build
-from pimloom.targets.sram.plan import Dataflow, Plan, choose
+from pimloom.targets.sram.plan import Dataflow, Plan
 from pimloom.targets.sram.products import Product, analyse
+from pimloom.targets.sram.tune import choose
 from pimloom.targets.sram.work import Work
 
 
@@ -86,8 +87,8 @@ def cycles(made: Program) -> int:
     return int(engine.run(costed.timing).in_cycles(costed.ticks_per_cycle).done.max())
 
 
-def simulated(hardware: SramHardware, work: Work, strategy: str) -> tuple[Plan, int]:
-    """The plan of a strategy for a product, chosen with the simulator, and its cycles."""
+def simulated(hardware: SramHardware, work: Work, strategy: str, steps: int = 8) -> tuple[Plan, int]:
+    """The plan of a strategy for a product, tuned with the simulator, and its cycles."""
     graph = product_graph(work.vectors, work.rows, work.cols)
-    chosen = choose(hardware, work, strategy, lambda one: float(cycles(program(hardware, graph, one))))
+    chosen = choose(hardware, work, strategy, lambda machine, one: float(cycles(program(machine, graph, one))), steps)
     return chosen, cycles(program(hardware, graph, chosen))

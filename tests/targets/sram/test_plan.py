@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from targets.crossbar.networks import quantised
 from targets.sram.jobs import cycles, machine, plan, product_graph, program, request, simulated
 
@@ -11,21 +17,11 @@ from pimloom.errors import CapacityError, UsageError
 from pimloom.hardware import SramHardware
 from pimloom.simulate import simulate
 from pimloom.targets.sram.compile import compile_network
-from pimloom.targets.sram.plan import (
-    Dataflow,
-    Plan,
-    candidates,
-    check_setting,
-    choose,
-    evaluate,
-    slot_bytes,
-    slots,
-    slots_needed,
-    streams,
-    useful_vectors,
-)
+from pimloom.targets.sram.plan import Dataflow, Plan, check_setting, slot_bytes, slots, slots_needed, streams, useful_vectors
+from pimloom.targets.sram.predict import candidates, evaluate, priced
 from pimloom.targets.sram.single import single_product
 from pimloom.targets.sram.strategies import BASELINES, FAMILIES, STRATEGIES
+from pimloom.targets.sram.tune import choose
 from pimloom.targets.sram.work import Windows, Work
 
 
@@ -36,15 +32,15 @@ def random_case(rng: np.random.Generator) -> tuple[SramHardware, Work]:
     return machine("gpp-256", f"link.bytes_per_cycle={bandwidth}", f"memories.result_bytes={results}"), Work(vectors, rows, cols)
 
 
-def compared(cases: int, seed: int) -> tuple[list[float], list[str]]:
+def compared(cases: int, seed: int, steps: int = 8) -> tuple[list[float], list[str]]:
     """Speed-ups of `auto` over the best strategy, and what went wrong."""
     rng = np.random.Generator(np.random.Philox(seed))
     gains: list[float] = []
     slower: list[str] = []
     for _ in range(cases):
         hardware, work = random_case(rng)
-        best = min(simulated(hardware, work, name)[1] for name in BASELINES)
-        chosen, found = simulated(hardware, work, "auto")
+        best = min(simulated(hardware, work, name, steps)[1] for name in BASELINES)
+        chosen, found = simulated(hardware, work, "auto", steps)
         gains.append(best / found)
         if found > best:
             slower.append(f"{work} at {hardware.link.bytes_per_cycle} B/cycle: {found} with {chosen}, {best} expected at most")
@@ -52,22 +48,57 @@ def compared(cases: int, seed: int) -> tuple[list[float], list[str]]:
 
 
 def test_auto_is_never_slower_than_the_best_strategy() -> None:
-    gains, slower = compared(10, 0)
+    gains, slower = compared(10, 0, steps=3)
     assert slower == []
-    assert sum(gain > 1 for gain in gains) > len(gains) / 2
+    assert sum(gain > 1 for gain in gains) > len(gains) / 3
 
 
 @pytest.mark.slow
 def test_auto_is_never_slower_on_200_random_cases() -> None:
     gains, slower = compared(200, 1)
     assert slower == []
-    assert sum(gain > 1 for gain in gains) > 0.6 * len(gains)
+    assert sum(gain > 1 for gain in gains) > len(gains) / 2
 
 
-@pytest.mark.parametrize(("vectors", "rows", "cols"), [(12, 300, 500), (100, 128, 256), (1, 700, 300)])
-def test_more_bandwidth_is_never_slower_under_auto(vectors: int, rows: int, cols: int) -> None:
-    found = [simulated(machine("gpp-256", f"link.bytes_per_cycle={b}"), Work(vectors, rows, cols), "auto")[1] for b in (8, 32, 128, 512)]
-    assert found == sorted(found, reverse=True)
+OVERTAKEN = 1.002
+"""Fixed settings may be slower with more bandwidth by this, where a later request comes first."""
+
+
+def assert_more_bandwidth_is_never_slower(work: Work, bandwidths: Sequence[int], steps: int = 8) -> None:
+    found = [simulated(machine("gpp-256", f"link.bytes_per_cycle={b}"), work, "auto", steps)[1] for b in sorted(bandwidths)]
+    assert all(after <= before * OVERTAKEN for before, after in itertools.pairwise(found)), dict(
+        zip(sorted(bandwidths), found, strict=True)
+    )
+
+
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(st.integers(1, 60), st.integers(32, 300), st.integers(32, 300), st.lists(st.integers(8, 512), min_size=3, max_size=3, unique=True))
+def test_more_bandwidth_is_never_slower_under_auto(vectors: int, rows: int, cols: int, bandwidths: list[int]) -> None:
+    assert_more_bandwidth_is_never_slower(Work(vectors, rows, cols), bandwidths, steps=2)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(1, 400), st.integers(32, 500), st.integers(32, 600), st.lists(st.integers(8, 512), min_size=4, max_size=4, unique=True))
+def test_more_bandwidth_is_never_slower_under_auto_on_larger_products(vectors: int, rows: int, cols: int, bandwidths: list[int]) -> None:
+    assert_more_bandwidth_is_never_slower(Work(vectors, rows, cols), [*bandwidths, 8, 32, 128, 512])
+
+
+@pytest.mark.parametrize("bandwidth", [352, 380])
+def test_bandwidths_between_two_rungs_have_the_same_plans_to_choose_from(bandwidth: int) -> None:
+    """A product whose searches at these two bandwidths used to end in different local optima: 1,156 and 1,185 cycles."""
+    asked: set[tuple[int, Plan]] = set()
+
+    def timer(hardware: SramHardware, plan: Plan) -> float:
+        asked.add((hardware.link.bytes_per_cycle, plan))
+        return float(cycles(single_product(hardware, work, plan)))
+
+    work = Work(74, 278, 117)
+    choose(machine("gpp-256", f"link.bytes_per_cycle={bandwidth}"), work, "auto", timer)
+    here = {plan for rate, plan in asked if rate == bandwidth}
+    assert here
+    assert here <= {plan for rate, plan in asked if rate != bandwidth}
+    assert {rate for rate, _ in asked} >= {256, 512}
 
 
 @pytest.mark.parametrize(("preset", "vectors", "rows", "cols", "least"), [
@@ -108,7 +139,7 @@ def test_candidates_are_sorted_and_sound() -> None:
         for one in found:
             check_setting(hardware, work, one.macros, one.vectors, one.bytes_per_cycle)
             assert STRATEGIES[one.strategy].pairs <= (one.macros % 2 == 0)
-            assert one.cycles >= 0.99 * one.bound_cycles or one.is_serpentine
+            assert one.cycles >= 0.99 * one.bound_cycles
 
 
 def test_activations_stream_where_weights_would_cross_often() -> None:
@@ -209,6 +240,9 @@ def test_inputs_that_do_not_fit_are_refused_in_numbers() -> None:
         check_setting(machine("gpp-256-compat", "memories.result_bytes=65536"), Work(64, 512, 512), 4, 64, 8)
     with pytest.raises(UsageError, match="strategy: 'fast' found, one of in_situ, naive_ping_pong, generalized, auto"):
         candidates(hardware, Work(1, 1, 1), "fast")
+    with pytest.raises(UsageError, match="macros: 7 found, an even number expected by 'naive_ping_pong', whose macros work in pairs"):
+        candidates(hardware, Work(9, 64, 64), "naive_ping_pong", macros=[7])
+    assert {one.strategy for one in candidates(hardware, Work(9, 64, 64), "auto", macros=[7])} == {"in_situ", "generalized"}
     with pytest.raises(UsageError, match="cols: 0 found, at least 1 expected"):
         Work(1, 1, 0)
 
@@ -228,9 +262,29 @@ def test_chunks_of_windows_cover_the_image(most: int) -> None:
     assert all(sum(run.count for run in chunk.runs) == chunk.count for chunk in found)
 
 
+def test_a_way_back_has_a_bound_of_its_own() -> None:
+    """Its last loads are still there when the next chunk begins, so that less crosses the link: 1.07 of the straight bound once."""
+    hardware, work = machine("gpp-256", "link.bytes_per_cycle=16"), Work(256, 512, 1024)
+    plans = [one for one in candidates(hardware, work, "auto") if one.is_serpentine]
+    assert plans
+    for one in plans:
+        straight = priced(hardware, work, replace(one, is_serpentine=False))
+        assert one.bound_cycles < straight.bound_cycles
+        assert cycles(single_product(hardware, work, one)) >= one.bound_cycles
+        assert priced(hardware, work, one) == one
+
+
+def test_at_effort_0_no_strategy_is_faster_than_auto_where_jobs_are_short() -> None:
+    """Predictions of several strategies are often equal: the best of each is simulated."""
+    for hardware, work in ((machine("gpp-256-b16"), Work(512, 512, 112)), (machine(), Work(351, 202, 403))):
+        found = {name: choose(hardware, work, name, lambda m, one, w=work: float(cycles(single_product(m, w, one))), 0).cycles
+                 for name in (*BASELINES, "auto")}  # fmt: skip
+        assert found["auto"] == min(found.values())
+
+
 def test_the_stagger_of_a_plan() -> None:
     hardware = machine("gpp-256")
     chosen: Plan = plan("generalized", 100, 8, 8, 20)
-    assert (chosen.groups, chosen.stagger_cycles(hardware)) == (5, 132)
+    assert (chosen.groups, chosen.stagger_cycles(hardware)) == (5, 160)  # the link needs 20 * 1024 / 128 cycles for a group
     assert plan("in_situ", 100, 8, 8).stagger_cycles(hardware) == 0
     assert plan("generalized", 100, 8, 8, 20, open_loop_cycles=64).stagger_cycles(hardware) == 64

@@ -62,6 +62,13 @@ def test_simulated_cycles_are_those_of_the_simulator() -> None:
     assert lines(predicted) != lines(simulated)
 
 
+def test_chunks_of_other_sizes_than_asked_for_are_said() -> None:
+    code, out, _ = command("plan", "--rows", 64, "--cols", 64, "--vectors", 112, "--residency", 60)
+    assert code == 0
+    assert "n 60: 112 vectors make 2 chunks of at most 56" in out
+    assert "vectors make" not in command("plan", "--rows", 64, "--cols", 64, "--vectors", 112, "--residency", 56)[1]
+
+
 def test_figure_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     code, _, _ = command("plan", *SIZES, "--figure", tmp_path / "f.html")
     assert code == 0
@@ -73,7 +80,7 @@ def test_figure_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_ablation_gives_one_freedom_after_the_other() -> None:
     hardware, work = machine("gpp-256-compat", "link.bytes_per_cycle=16", "cores=2"), Work(64, 256, 256)
-    steps = ablate(hardware, work, 16, 4, lambda plan: float(api.product_cycles(hardware, work, plan)))
+    steps = ablate(hardware, work, 16, 4, lambda machine, plan: float(api.product_cycles(machine, work, plan)))
     assert [step.name for step in steps] == ["design point", "write speed", "reallocation", "stagger", "dataflow"]
     cycles = [step.cycles for step in steps]
     assert cycles == sorted(cycles, reverse=True)
@@ -114,6 +121,9 @@ def test_ablation_of_a_network_is_simulated_as_a_whole() -> None:
     code, out, _ = command("plan", "tiny_cnn", "--bandwidth", "8", "--set", "cores=2", "--ablate", "--macros", "16", "--residency", "4")
     assert code == 0
     assert re.search(rf"design point +{found[0]:,.0f} ", out)
+    (last,) = (node.name for node in graph.nodes if node.op == "Linear")
+    assert steps[0].lowered[last] == (16, 1)  # a layer of one vector
+    assert f"design point: less than the design point (macros and vectors) where a layer has no more: {last} 16 and 1" in out
     assert f"{found[0] / found[-1]:.2f}x" in out
 
 
@@ -123,7 +133,9 @@ REFUSED_BESIDE_A_NETWORK = {
     "tiny_cnn --rows 4": "--rows: given with the network 'tiny_cnn', whose layers have settings of their own; leave it out",
     "tiny_cnn --macros 4": "--macros: given with the network 'tiny_cnn', whose layers have settings of their own; leave it out",
     "tiny_cnn --figure f.html": "--figure: given with the network 'tiny_cnn'",
-    "tiny_cnn --ablate --macros 1 --residency 4": "design point: 1 macros and 4 vectors found, 2 to 256 macros (naive ping-pong works in",
+    "tiny_cnn --ablate --macros 1 --residency 4": "design point: 1 macros and 4 vectors found, 2 to 256 macros (an even number: naive",
+    "tiny_cnn --ablate --macros 7 --residency 4": "design point: 7 macros and 4 vectors found, 2 to 256 macros (an even number: naive",
+    "tiny_cnn --ablate --macros 128 --residency 9999": "input area of a macro (bytes): 319968 needed, 2048 available on 'gpp-256'; keep",
     "tiny_cnn --ablate --macros 4": "--ablate: no design point found, --macros and --residency expected",
     "tiny_cnn --strategy fast": "strategy: 'fast' found, one of in_situ, naive_ping_pong, generalized, auto",
     "--rows 4 --cols 4 --vectors 4 --shape x=1,2": "--shape: given without a network, whose inputs it is for; add a MODEL or leave",

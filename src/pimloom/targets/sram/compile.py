@@ -16,15 +16,18 @@ from pimloom.ir.quantised import rule_of
 from pimloom.program import Groups, Matrix, Program, Region
 from pimloom.targets import Request
 from pimloom.targets.sram.lower import Lowering
-from pimloom.targets.sram.plan import Plan, choose, streams
+from pimloom.targets.sram.plan import Plan, streams
 from pimloom.targets.sram.products import General, Network, Product, analyse, matrix_of
 from pimloom.targets.sram.strategies import BASELINES, FAMILIES
+from pimloom.targets.sram.tune import Timer, choose
 from pimloom.targets.sram.work import Work
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Step = Product | General
-PlanCost = Callable[[Plan], float]
-Pick = Callable[[Work, PlanCost | None], Plan]
+Pick = Callable[[Work, Timer | None], Plan]
+
+Timings = dict[tuple[Work | int, bool, int, Plan | None], float]
+"""Simulated cycles by work (or node, on the SFU), whether its weights are a value, bandwidth, and plan."""
 
 ALIGNMENT_BYTES: Final = 64
 MOST_ROWS_COMPARED: Final = 150_000
@@ -34,8 +37,8 @@ GENERAL_BYTES: Final = 2048
 """Operands and results of one block of a general node."""
 
 SELECTING: Final = frozenset({"Gather", "GatherElements", "GatherND", "Slice"})
-TRIED: Final[Mapping[int, int]] = {0: 1, 1: 6, 2: 12, 3: 24}
-"""Candidates that are simulated for a product, by effort."""
+STEPS: Final[Mapping[int, int]] = {0: 0, 1: 6, 2: 12, 3: 24}
+"""Settings around the best prediction of each strategy that are simulated for a product, by effort."""
 
 
 def compile_network(graph: Graph, hardware: Hardware, request: Request) -> Program:
@@ -52,38 +55,44 @@ def compile_network(graph: Graph, hardware: Hardware, request: Request) -> Progr
     network = analyse(graph, hardware.macro)
     _check_widths(network, hardware)
     request.progress("planning")
-    best = _compile_as(network, hardware, request, wanted, wanted)
+    timings: Timings = {}
+    best = _compile_as(network, hardware, request, wanted, wanted, timings)
     if wanted != "auto" or request.cost is None or request.effort == 0:
         return best
     if request.effort == 1 and best.n_rows > MOST_ROWS_COMPARED:
         return best
     # The fastest plan of each product alone need not be the fastest where the next product's weights are written ahead.
-    found = [best, *(_compile_as(network, hardware, request, name, "auto") for name in BASELINES)]
+    found = [best, *(_compile_as(network, hardware, request, name, "auto", timings) for name in BASELINES)]
     return min(found, key=lambda program: request.cost(program)[0] if request.cost else 0)
 
 
-def _compile_as(network: Network, hardware: SramHardware, request: Request, family: str, wanted: str) -> Program:
+def _compile_as(network: Network, hardware: SramHardware, request: Request, family: str, wanted: str, timings: Timings) -> Program:
     """The program in which every product has the plan of one family."""
+    # What one product does with less bandwidth says little of a network, where products share the link with their neighbours.
+    is_laddered = request.effort > 1 or len(network.steps) == 1
 
-    def pick(work: Work, cost: PlanCost | None) -> Plan:
-        return choose(hardware, work, family, cost, TRIED[request.effort])
+    def pick(work: Work, timer: Timer | None) -> Plan:
+        return choose(hardware, work, family, timer, STEPS[request.effort], is_laddered=is_laddered)
 
-    return program_of(network, hardware, request, plan_steps(network, hardware, request, pick), wanted)
+    return program_of(network, hardware, request, plan_steps(network, hardware, request, pick, timings), wanted)
 
 
-def plan_steps(network: Network, hardware: SramHardware, request: Request, pick: Pick) -> list[Plan | None]:
+def plan_steps(
+    network: Network, hardware: SramHardware, request: Request, pick: Pick, timings: Timings | None = None
+) -> list[Plan | None]:  # fmt: skip
     """The plan of every step; None where the SFU computes it.
 
     Args:
         network: what is compiled.
         hardware: the machine.
-        request: its cost times plans if its effort is 1 or more; predictions decide otherwise.
+        request: its cost times plans, all the more the larger its effort; predictions decide without it.
         pick: chooses the plan of a product, with what times a plan, or None.
+        timings: what was simulated so far, to which more is added.
 
     Raises:
         CapacityError: a product does not fit.
     """
-    planner = _Planner(network, hardware, request, pick)
+    planner = _Planner(network, hardware, request, pick, {} if timings is None else timings)
     return [planner.plan(step) if isinstance(step, Product) else None for step in network.steps]
 
 
@@ -119,6 +128,7 @@ class _Planner:
     hardware: SramHardware
     request: Request
     pick: Pick
+    timings: Timings
     known: dict[tuple[Work, bool], Plan | None] = field(default_factory=dict[tuple[Work, bool], "Plan | None"])
 
     def plan(self, product: Product) -> Plan | None:
@@ -129,13 +139,9 @@ class _Planner:
         return self.known[key]
 
     def _choose(self, product: Product) -> Plan:
-        if self._is_predicted():
+        if self.request.cost is None:
             return self.pick(product.work, None)
-
-        def cycles(plan: Plan) -> float:
-            return self._simulated(product, plan)
-
-        return self.pick(product.work, cycles)
+        return self.pick(product.work, lambda machine, plan: self._simulated(machine, product, plan))
 
     def _choose_for_groups(self, product: Product) -> Plan | None:
         """Macros hold little more than zeros beside the groups, and each output passes the SFU all the same: it may do the rest."""
@@ -143,18 +149,18 @@ class _Planner:
             plan = self._choose(product)
         except CapacityError:
             return None
-        if self._is_predicted():
+        if self.request.cost is None:
             general = _general_cycles(self.hardware, *_amounts(self.network.graph, product))
         else:
-            general = self._simulated(product, None)
+            general = self._simulated(self.hardware, product, None)
         return plan if plan.cycles <= general else None
 
-    def _is_predicted(self) -> bool:
-        return self.request.cost is None or self.request.effort == 0
-
-    def _simulated(self, product: Product, plan: Plan | None) -> float:
-        assert self.request.cost is not None
-        return float(self.request.cost(build(self.network, self.hardware, [(product, plan)], self.request, {}))[0])
+    def _simulated(self, machine: SramHardware, product: Product, plan: Plan | None) -> float:
+        key = (product.work if plan is not None else product.node, product.is_dynamic, machine.link.bytes_per_cycle, plan)
+        if key not in self.timings:
+            assert self.request.cost is not None
+            self.timings[key] = float(self.request.cost(build(self.network, machine, [(product, plan)], self.request, {}))[0])
+        return self.timings[key]
 
 
 def _general_cycles(hardware: SramHardware, read_bytes: int, made_bytes: int, operations: int) -> float:
@@ -255,4 +261,4 @@ def _macs(graph: Graph, product: Product) -> int:
     return op_of(node).macs(full_attributes(node), graph.input_types(node), graph.output_types(node))
 
 
-__all__ = ["TRIED", "Pick", "PlanCost", "build", "compile_network", "plan_steps", "program_of"]
+__all__ = ["STEPS", "Pick", "build", "compile_network", "plan_steps", "program_of"]

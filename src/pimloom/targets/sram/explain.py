@@ -14,18 +14,20 @@ All steps do the same job on the same machine, so that their cycles can be divid
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, final
 
 from pimloom.errors import UsageError
 from pimloom.hardware import SramHardware
 from pimloom.ir.graph import Graph
 from pimloom.targets import Request
-from pimloom.targets.sram.compile import TRIED, PlanCost, plan_steps, program_of
-from pimloom.targets.sram.plan import Dataflow, Plan, check_setting, choose, evaluate, streams, useful_vectors
+from pimloom.targets.sram.compile import STEPS, Timings, plan_steps, program_of
+from pimloom.targets.sram.plan import Dataflow, Plan, check_setting, streams, useful_vectors
+from pimloom.targets.sram.predict import evaluate
 from pimloom.targets.sram.products import Product, analyse
 from pimloom.targets.sram.strategies import STRATEGIES
+from pimloom.targets.sram.tune import Timer, choose
 from pimloom.targets.sram.work import Work
 
 _DESIGNED: Final = ("design point", "write speed")
@@ -60,16 +62,18 @@ class NetworkStep:
         strategies: products on macros by strategy.
         dataflows: products by what is streamed.
         cycles: simulated, of the whole network.
+        lowered: where steps hold the design point: (macros, vectors) of the layers that have no room or no use for all of it.
     """
 
     name: str
     strategies: Counter[str]
     dataflows: Counter[str]
     cycles: float
+    lowered: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
 
 
 def ablate(
-    hardware: SramHardware, work: Work, macros: int, vectors: int, cost: Callable[[Plan], float] | None = None
+    hardware: SramHardware, work: Work, macros: int, vectors: int, timer: Timer | None = None
 ) -> tuple[Step, ...]:  # fmt: skip
     """The steps from naive ping-pong at a design point to `auto`, for one product.
 
@@ -78,18 +82,18 @@ def ablate(
         work: the job; enough vectors that reuse can pay.
         macros: N of the design point.
         vectors: n of the design point.
-        cost: simulated cycles of a plan; predictions without it.
+        timer: simulates plans; predictions without it.
 
     Raises:
         CapacityError: the design point does not fit.
         UsageError: a number out of range.
     """
-    _check_design(hardware, macros, vectors)
+    check_design(hardware, macros, vectors)
     check_setting(hardware, work, macros, vectors, hardware.macro.fastest_write_bytes_per_cycle)
     found: list[Step] = []
     for name in FREEDOMS:
-        plan = _plan_with(name, hardware, work, macros, vectors, cost)
-        step = Step(name, plan, cost(plan) if cost else plan.cycles)
+        plan = _plan_with(name, hardware, work, macros, vectors, timer, steps=8)
+        step = Step(name, plan, timer(hardware, plan) if timer else plan.cycles)
         # A freedom need not be used.
         found.append(min([step, *(Step(name, before.plan, before.cycles) for before in found[-1:])], key=lambda one: one.cycles))
     return tuple(found)
@@ -111,48 +115,60 @@ def ablate_network(
         CapacityError: a layer does not fit.
         UsageError: a design point out of range, or no cost.
     """
-    _check_design(hardware, macros, vectors)
+    check_design(hardware, macros, vectors)
     if request.cost is None:
         raise UsageError("ablation of a network: no cost found, a simulator of programs expected")
-    network, steps = analyse(graph, hardware.macro), list[NetworkStep]()
+    network, steps, timings = analyse(graph, hardware.macro), list[NetworkStep](), Timings()
     for name in FREEDOMS:
 
-        def pick(work: Work, cost: PlanCost | None, name: str = name) -> Plan:
-            return _plan_with(name, hardware, work, macros, vectors, cost, TRIED[request.effort])
+        def pick(work: Work, timer: Timer | None, name: str = name) -> Plan:
+            return _plan_with(name, hardware, work, macros, vectors, timer, STEPS[request.effort])
 
-        plans = plan_steps(network, hardware, request, pick)
+        plans = plan_steps(network, hardware, request, pick, timings)
         cycles = float(request.cost(program_of(network, hardware, request, plans, _FREE.get(name, "naive_pairwise")))[0])
         if steps and steps[-1].cycles < cycles:
             steps.append(NetworkStep(name, steps[-1].strategies, steps[-1].dataflows, steps[-1].cycles))
             continue
-        works = [(step.work, plan) for step, plan in zip(network.steps, plans, strict=True) if isinstance(step, Product) and plan]
-        dataflows = Counter(streams(hardware, work, plan) for work, plan in works)
-        steps.append(NetworkStep(name, Counter(plan.strategy for _, plan in works), dataflows, cycles))
+        works = [(step, plan) for step, plan in zip(network.steps, plans, strict=True) if isinstance(step, Product) and plan]
+        dataflows = Counter(streams(hardware, step.work, plan) for step, plan in works)
+        lowered = {
+            graph.nodes[step.node].name: (plan.macros, plan.vectors) for step, plan in works
+            if name in _DESIGNED and (plan.macros, plan.vectors) != (macros, vectors)
+        }  # fmt: skip
+        steps.append(NetworkStep(name, Counter(plan.strategy for _, plan in works), dataflows, cycles, lowered))
     return tuple(steps)
 
 
-def _check_design(hardware: SramHardware, macros: int, vectors: int) -> None:
-    if macros < 2 or macros > hardware.arrays or vectors < 1:
-        expected = f"2 to {hardware.arrays} macros (naive ping-pong works in pairs) and at least 1 vector"
+def check_design(hardware: SramHardware, macros: int, vectors: int) -> None:
+    """Refuses a design point that the machine has no room for, whatever the product.
+
+    Raises:
+        CapacityError: more vectors than the input area of a macro or the result memory hold.
+        UsageError: macros that are no pairs or more than there are, or no vector.
+    """
+    if macros < 2 or macros > hardware.arrays or macros % 2 or vectors < 1:
+        expected = f"2 to {hardware.arrays} macros (an even number: naive ping-pong works in pairs) and at least 1 vector"
         raise UsageError(f"design point: {macros} macros and {vectors} vectors found, {expected} expected on '{hardware.name}'")
+    tile = Work(vectors, hardware.macro.rows, hardware.macro.cols)
+    check_setting(hardware, tile, macros, vectors, hardware.macro.fastest_write_bytes_per_cycle)
 
 
 def _plan_with(
-    name: str, hardware: SramHardware, work: Work, macros: int, vectors: int, cost: PlanCost | None = None, most: int = 8
+    name: str, hardware: SramHardware, work: Work, macros: int, vectors: int, timer: Timer | None, steps: int
 ) -> Plan:  # fmt: skip
     """The fastest plan of a product with one freedom and all before it."""
     if name in _FREE:
-        return choose(hardware, work, _FREE[name], cost, most)
+        return choose(hardware, work, _FREE[name], timer, steps, is_laddered=False)
     plans = _designed(hardware, work, macros, vectors, is_slow=name == "design point")
-    return min(plans, key=cost or (lambda plan: plan.cycles))
+    return min(plans, key=lambda plan: timer(hardware, plan) if timer is not None else plan.cycles)
 
 
 def _designed(hardware: SramHardware, work: Work, macros: int, vectors: int, *, is_slow: bool) -> list[Plan]:
-    """Plans of naive ping-pong at the design point; with fewer vectors, or fewer macros, where it does not fit a product."""
+    """Plans of naive ping-pong at the design point; with fewer vectors, or fewer macros, where a layer has no more or no room."""
     macro, half = hardware.macro, max(macros // 2, 1)
     slow = min(max(hardware.link.bytes_per_cycle // half, macro.slowest_write_bytes_per_cycle), macro.fastest_write_bytes_per_cycle)
     choices = useful_vectors(hardware, work)
-    kept, macros = max((n for n in choices if n <= vectors), default=choices[0]), macros // 2 * 2
+    kept = max((n for n in choices if n <= vectors), default=choices[0])
     while macros >= 2:
         grid = evaluate(
             hardware, work, STRATEGIES["naive_pairwise"], Dataflow.WEIGHTS, macros=(macros,), vectors=(kept,),
@@ -164,4 +180,4 @@ def _designed(hardware: SramHardware, work: Work, macros: int, vectors: int, *, 
     return [choose(hardware, work, "naive_pairwise")]  # says in numbers what does not fit
 
 
-__all__ = ["FREEDOMS", "NetworkStep", "Step", "ablate", "ablate_network"]
+__all__ = ["FREEDOMS", "NetworkStep", "Step", "ablate", "ablate_network", "check_design"]
