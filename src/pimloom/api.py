@@ -24,12 +24,13 @@ from pimloom.program import OPCODES, Program
 from pimloom.program.pimsim.export import export_program, row_cycles
 from pimloom.program.residency import writes_arrays
 from pimloom.program.save import load_program, save_program
-from pimloom.report.occupancy import Occupancy, occupancy
+from pimloom.report.occupancy import Occupancy, OccupancyFigure, occupancy
 from pimloom.result import Result, Verification, shared_out
 from pimloom.scheduling import can_relist, relist, split_rows
 from pimloom.simulate import cost, cycles, engine
 from pimloom.simulate import simulate as simulate_program
 from pimloom.targets import TARGETS, Mode, Request
+from pimloom.targets.sram.explain import heaviest_product
 from pimloom.targets.sram.plan import Plan
 from pimloom.targets.sram.single import single_product
 from pimloom.targets.sram.work import Work
@@ -278,16 +279,39 @@ def product_cycles(machine: SramHardware, work: Work, plan: Plan) -> int:
 
 def product_occupancies(machine: SramHardware, work: Work, plans: Mapping[str, Plan]) -> tuple[Occupancy, ...]:
     """What macros and link do over time under some plans, by title, on a common axis."""
-    programs = {title: single_product(machine, work, plan) for title, plan in plans.items()}
-    runs = {title: (costed := cost(program), engine.run(costed.timing)) for title, program in programs.items()}
+    return _occupancies({title: (single_product(machine, work, plan), plan.macros) for title, plan in plans.items()})
+
+
+def occupancy_figures(program: Program) -> tuple[OccupancyFigure, ...]:
+    """What macros and link do over time in a program for a machine of kind `sram`, for `write_page`; nothing for others.
+
+    First the whole program, then its heaviest product alone under each of the paper's strategies side by side.
+    """
+    machine = program.hardware
+    if not isinstance(machine, SramHardware):
+        return ()
+    name, compared = heaviest_product(program)
+    title = str(program.notes.get("strategy", ""))
+    whole = OccupancyFigure(f"The whole of {program.name}", _occupancies({title: (program, machine.arrays)}))
+    if not compared:
+        return (whole,)
+    told = {f"{strategy} (N {plan.macros}, n {plan.vectors})": (made, plan.macros) for strategy, (made, plan) in compared.items()}
+    return whole, OccupancyFigure(f"'{name}', its heaviest product, alone under each strategy", _occupancies(told))
+
+
+def _occupancies(programs: Mapping[str, tuple[Program, int]]) -> tuple[Occupancy, ...]:
+    """Programs and how many macros each uses, by title."""
+    runs = {title: (costed := cost(program), engine.run(costed.timing)) for title, (program, _) in programs.items()}
     span = max(math.ceil(times.done.max(initial=0) / costed.ticks_per_cycle) for costed, times in runs.values())
     found: list[Occupancy] = []
     for title, (costed, times) in runs.items():
-        opcode, ticks = programs[title].rows["opcode"], costed.ticks_per_cycle
+        program, macros = programs[title]
+        assert isinstance(program.hardware, SramHardware)
+        opcode, ticks = program.rows["opcode"], costed.ticks_per_cycle
         found.append(occupancy(
             title, times.start[:, 0] / ticks, times.done[:, 0] / ticks, opcode == OPCODES["write_weights"], opcode == OPCODES["mvm"],
-            costed.costs.moved_bytes.get("off-chip link", np.zeros(opcode.size))[costed.forms.of_row], macros=plans[title].macros,
-            bytes_per_cycle=machine.link.bytes_per_cycle, span_cycles=span,
+            costed.costs.moved_bytes.get("off-chip link", np.zeros(opcode.size))[costed.forms.of_row], macros=macros,
+            bytes_per_cycle=program.hardware.link.bytes_per_cycle, span_cycles=max(span, 1),
         ))  # fmt: skip
     return tuple(found)
 

@@ -62,7 +62,7 @@ def test_page_shows_the_runs_side_by_side(tmp_path: Path) -> None:
     assert "a &lt;b&gt;: 40 cycles" in text
     found = json.loads(re.search(r"const f=(\{.*?\});Plotly", text, re.DOTALL).group(1))  # type: ignore[union-attr]
     assert [trace["name"] for trace in found["data"]] == ["computing", "writing", "idle", "link"] * 2
-    assert {trace["xaxis"] for trace in found["data"]} == {"x1", "x2"}
+    assert {trace["xaxis"] for trace in found["data"]} == {"x", "x2"}
     assert found["layout"]["xaxis2"]["range"] == [0, 50]
     assert found["data"][3]["y"] == [100, 100, 0, 0, 0]
     assert occupancy_html("t", [example()]).count("<script>") == 2

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
-from pimloom import units
+from pimloom import api, units
 from pimloom.report import notebook_html, page_html, write_page
 from pimloom.report.page import COLUMNS, MOST_HEAT_CELLS
 from pimloom.report.timeline import MOST_SLICES
 from pimloom.result import Result
 
-EVIL = ("<script>alert(1)</script>", "</script><img src=x onerror=alert(2)>", "<!--<script>", "it's \"${x}\" {{7*7}} &amp;")
+EVIL = ("<script>alert(1)</script>", "</script><img src=x onerror=alert(2)>", "<!--<script>", 'it\'s "${x}" {{7*7}} &amp;')
 MakeResult = Callable[..., Result]
 
 
@@ -59,6 +59,15 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def page(result: Result) -> Page:
     return Page(page_html(result))
+
+
+def test_only_machines_that_rewrite_macros_have_a_section_for_it(page: Page) -> None:
+    assert "rewriting" not in {attrs.get("id") for tag, attrs in page.tags if tag == "section"}
+    assert api.occupancy_figures(api.compile("tiny_mlp", "toy", effort=0).program) == ()
+    compiled = api.compile("tiny_mlp", "gpp-256", effort=0)
+    found = Page(page_html(compiled.simulate(), api.occupancy_figures(compiled.program)))
+    assert "rewriting" in {attrs.get("id") for tag, attrs in found.tags if tag == "section"}
+    assert len(found.data["occupancies"]) == 2
 
 
 def test_all_sections_are_there(page: Page) -> None:

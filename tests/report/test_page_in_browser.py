@@ -6,14 +6,16 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pimloom import api
 from pimloom.report import page_html
+from pimloom.report.occupancy import OccupancyFigure
 from pimloom.result import Result
 
 BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (found := shutil.which(name))), None)
@@ -60,9 +62,11 @@ setTimeout(() => {
 """
 
 
-def drive(result: Result, folder: Path, address: str = "", actions: str = "", width: int = 1280) -> dict[str, Any]:
+def drive(
+    result: Result, folder: Path, address: str = "", actions: str = "", width: int = 1280, occupancies: Sequence[OccupancyFigure] = ()
+) -> dict[str, Any]:  # fmt: skip
     """Opens the page, runs `actions` in it, and returns what was seen; JavaScript faults fail the test."""
-    text = page_html(result).replace("<head>", "<head><script>window.alert = (m) => { window.alerted = m; };</script>", 1)
+    text = page_html(result, occupancies).replace("<head>", "<head><script>window.alert = (m) => { window.alerted = m; };</script>", 1)
     head, tail = text.rsplit("</body>", 1)
     path = folder / "page.html"
     path.write_text(f"{head}<script>{PROBE.replace('ACTIONS', actions)}</script></body>{tail}", encoding="utf-8")
@@ -162,3 +166,21 @@ def test_one_node_without_a_trace(make_result: MakeResult, tmp_path: Path) -> No
     start = drive(make_result(n_nodes=1, rows=0), tmp_path, "#view=core&core=0")["start"]
     assert start["first"] == "layer0.0.conv"
     assert len(start["canvases"]) == 1
+
+
+def test_strategies_are_drawn_side_by_side(tmp_path: Path) -> None:
+    """Rewriting of macros: the whole program, then its heaviest product under each strategy."""
+    compiled = api.compile("tiny_cnn", "gpp-256-b8", effort=0)
+    figures = api.occupancy_figures(compiled.program)
+    assert [len(figure.shown) for figure in figures] == [1, 3]
+    look = """
+        const areas = (id) => document.querySelectorAll(`#${id} .scatterlayer .trace path.js-fill`).length;
+        const titles = (id) => [...document.querySelectorAll(`#${id} .annotation-text`)].map((one) => one.textContent);
+        const axes = (id) => document.querySelectorAll(`#${id} .subplot.xy, #${id} .subplot.x2y, #${id} .subplot.x3y`).length;
+        for (const id of ["occupancy-0", "occupancy-1"]) seen.steps[id] = { areas: areas(id), titles: titles(id), axes: axes(id) };
+    """
+    steps = drive(compiled.simulate(), tmp_path, actions=look, occupancies=figures)
+    assert [steps[id]["axes"] for id in ("occupancy-0", "occupancy-1")] == [1, 3]
+    assert [steps[id]["areas"] for id in ("occupancy-0", "occupancy-1")] == [4, 12]
+    assert steps["occupancy-1"]["titles"] == [one.title for one in figures[1].shown]
+    assert [title.split()[0] for title in steps["occupancy-1"]["titles"]] == ["in_situ", "naive_ping_pong", "generalized"]

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pimloom import api
     from pimloom.execute import Analog
     from pimloom.ir.graph import Graph
+    from pimloom.program import Program
     from pimloom.result import Result
 
 
@@ -165,7 +166,7 @@ def run_command(
                 begin("executing")
                 result = _verified(compiled, result, reference.value, conditions)
             begin("writing")
-            _write_results(outputs, result)
+            _write_results(outputs, result, compiled.program)
             outputs.write("--save", compiled.save)
     return show_outcome(result, json_file, layers=layers, written=outputs.names())
 
@@ -208,7 +209,7 @@ def simulate_command(
             begin("simulating")
             result = compiled.simulate(trace=report is not None or trace is not None)
             begin("writing")
-            _write_results(outputs, result)
+            _write_results(outputs, result, compiled.program)
     return show_outcome(result, json_file, layers=layers, written=outputs.names())
 
 
@@ -276,13 +277,14 @@ def _claim_results(outputs: Outputs, json_file: str | None, report: str | None, 
     outputs.claim("--trace", trace)
 
 
-def _write_results(outputs: Outputs, result: Result) -> None:
+def _write_results(outputs: Outputs, result: Result, program: Program) -> None:
     if not outputs.claims:
         return
+    from pimloom import api
     from pimloom.report import write_json, write_page, write_trace
 
     outputs.write("--json", lambda path: write_json(result, path))
-    outputs.write("--report", lambda path: write_page(result, path))
+    outputs.write("--report", lambda path: write_page(result, path, api.occupancy_figures(program)))
     outputs.write("--trace", lambda path: write_trace(result, path))
 
 

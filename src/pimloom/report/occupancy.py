@@ -48,6 +48,29 @@ class Occupancy:
     link: Array
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class OccupancyFigure:
+    """Runs side by side, on a common axis of time.
+
+    Attributes:
+        heading: what is shown.
+        shown: the runs.
+    """
+
+    heading: str
+    shown: Sequence[Occupancy]
+
+    @property
+    def summary(self) -> str:
+        """The runs with their cycles."""
+        return " · ".join(f"{one.title}: {one.cycles:,} cycles" for one in self.shown)
+
+    def data(self) -> dict[str, Any]:
+        """Data and layout of a plotly figure: per run macros over time above, link load below."""
+        return {"data": _traces(self.shown), "layout": _layout(self.shown)}
+
+
 def occupancy(
     title: str, start_cycles: Array, end_cycles: Array, is_writing: Array, is_computing: Array, link_bytes: Array, *,
     macros: int, bytes_per_cycle: float, span_cycles: int, bins: int = BINS,
@@ -120,8 +143,8 @@ def occupancy_html(heading: str, shown: Sequence[Occupancy]) -> str:
     """The page as text: per run macros over time above, link load below, on common axes."""
     from plotly.offline import get_plotlyjs
 
-    figure = json.dumps({"data": _traces(shown), "layout": _layout(shown)})
-    summary = " · ".join(f"{html.escape(one.title)}: {one.cycles:,} cycles" for one in shown)
+    drawn = OccupancyFigure(heading, shown)
+    figure, summary = json.dumps(drawn.data()), html.escape(drawn.summary)
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(heading)}</title>"
         f"<body style='font:15px system-ui;margin:24px'><h1 style='font-size:20px'>{html.escape(heading)}</h1><p>{summary}</p>"
@@ -137,15 +160,20 @@ def _traces(shown: Sequence[Occupancy]) -> list[Mapping[str, Any]]:
         for name, values in (("computing", one.computing), ("writing", one.writing), ("idle", one.idle)):
             traces.append({
                 "x": time, "y": np.round(values, 2).tolist(), "name": name, "legendgroup": name, "showlegend": i == 0,
-                "stackgroup": f"m{i}", "line": {"width": 0}, "fillcolor": _COLOURS[name], "xaxis": f"x{i + 1}", "yaxis": "y",
+                "stackgroup": f"m{i}", "line": {"width": 0}, "fillcolor": _COLOURS[name], "xaxis": f"x{_axis(i)}", "yaxis": "y",
                 "hovertemplate": "%{y:.0f} macros",
             })  # fmt: skip
         traces.append({
             "x": time, "y": np.round(100 * one.link, 2).tolist(), "name": "link", "legendgroup": "link", "showlegend": i == 0,
-            "fill": "tozeroy", "line": {"width": 1, "color": _COLOURS["link"]}, "xaxis": f"x{i + 1}", "yaxis": "y2",
+            "fill": "tozeroy", "line": {"width": 1, "color": _COLOURS["link"]}, "xaxis": f"x{_axis(i)}", "yaxis": "y2",
             "hovertemplate": "%{y:.0f} % of the link",
         })  # fmt: skip
     return traces
+
+
+def _axis(run: int) -> str:
+    """The number of a run's axis of time; the first has none."""
+    return str(run + 1) if run else ""
 
 
 def _layout(shown: Sequence[Occupancy]) -> dict[str, Any]:
@@ -159,12 +187,12 @@ def _layout(shown: Sequence[Occupancy]) -> dict[str, Any]:
     for i, one in enumerate(shown):
         left = i / len(shown)
         right = left + 0.94 / len(shown)
-        layout[f"xaxis{i + 1}"] = {"domain": [left, right], "anchor": "y2", "range": [0, span], "title": {"text": "cycles"}}
+        layout[f"xaxis{_axis(i)}"] = {"domain": [left, right], "anchor": "y2", "range": [0, span], "title": {"text": "cycles"}}
         layout["annotations"].append({
             "text": f"<b>{html.escape(one.title)}</b>", "x": (left + right) / 2, "y": 0.98, "xref": "paper", "yref": "paper",
-            "showarrow": False,
+            "showarrow": False, "xanchor": "center",
         })  # fmt: skip
     return layout
 
 
-__all__ = ["BINS", "Occupancy", "occupancy", "occupancy_html", "write_occupancy"]
+__all__ = ["BINS", "Occupancy", "OccupancyFigure", "occupancy", "occupancy_html", "write_occupancy"]

@@ -19,6 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from pimloom.report import figures
 from pimloom.report.files import plain, write_whole
+from pimloom.report.occupancy import OccupancyFigure
 from pimloom.report.timeline import MOST_SLICES, Array, coverage, merge_slices
 from pimloom.result import NodeResult, Result, Trace
 from pimloom.units import format_bytes, format_count, format_ns, format_pj
@@ -28,20 +29,21 @@ FEWEST_BINS, MOST_BINS = 60, 480
 LINKS_PER_ROUTER = 5  # east, west, south, north for each router in row order, then the local port of each router
 
 
-def write_page(result: Result, path: str | Path) -> Path:
+def write_page(result: Result, path: str | Path, occupancies: Sequence[OccupancyFigure] = ()) -> Path:
     """Writes the page of a result.
 
     Args:
         result: of the run.
         path: of the file; it is replaced as a whole.
+        occupancies: what arrays that are rewritten do over time, for a section of its own.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    return write_whole(path, page_html(result).encode())
+    return write_whole(path, page_html(result, occupancies).encode())
 
 
-def page_html(result: Result) -> str:
+def page_html(result: Result, occupancies: Sequence[OccupancyFigure] = ()) -> str:
     """The page as text, about 5 MB, most of it plotly.js."""
     timeline = _timeline(result)
     template = environment().get_template("page.html.j2")
@@ -49,7 +51,8 @@ def page_html(result: Result) -> str:
         r=result, f=figures, cards=_cards(result), columns=COLUMNS, verdict=figures.verdict(result), timeline=timeline,
         notes=_notes(result.notes), links_are_placed=_links_are_placed(result), energy_text=format_pj, count_text=format_count,
         style=_source("page.css"), script=_source("page.js"), plotly=Markup(get_plotlyjs()),
-        data=_script_json(_data(result, timeline)), most_slices=MOST_SLICES,
+        data=_script_json({**_data(result, timeline), "occupancies": [one.data() for one in occupancies]}), most_slices=MOST_SLICES,
+        occupancies=occupancies,
     )  # fmt: skip
 
 

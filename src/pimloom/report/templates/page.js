@@ -593,6 +593,14 @@
     const host = document.getElementById(id);
     if (host) Plotly.react(host, traces, { ...frame(layout), width: host.clientWidth, height: host.clientHeight }, CONFIG);
   }
+  function plotOccupancies() {
+    D.occupancies.forEach(({ data, layout }, i) => {
+      const { xaxis, yaxis } = frame({});
+      const axes = Object.entries(layout).filter(([key]) => /^[xy]axis/.test(key));
+      const styled = axes.map(([key, axis]) => [key, { ...(key[0] === "x" ? xaxis : yaxis), ...axis, automargin: false }]);
+      plot(`occupancy-${i}`, data, { ...layout, autosize: false, showlegend: true, ...Object.fromEntries(styled) });
+    });
+  }
   // Names stand on numbered places: Plotly would read a layer named "12" or "2020-01-01" as a number or a date.
   const named = (names, most = 22) => ({ tickvals: names.map((_, i) => i), ticktext: names.map((n) => inert(shorten(n, most))), range: [names.length - 0.5, -0.5], showgrid: false, zeroline: false, ticks: "outside", ticklen: 6, tickcolor: "rgba(0,0,0,0)" });
   const narrow = () => document.documentElement.clientWidth < 620;
@@ -657,6 +665,7 @@
     plotUse();
     plotWaits();
     plotLinks();
+    plotOccupancies();
   }
   function applyState() {
     applyTheme();

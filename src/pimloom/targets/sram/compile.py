@@ -31,7 +31,7 @@ Timings = dict[tuple[Work | int, bool, int, Plan | None], float]
 
 ALIGNMENT_BYTES: Final = 64
 MOST_ROWS_COMPARED: Final = 150_000
-"""Rows up to which `auto` at effort 1 also tries every strategy for the whole network."""
+"""Rows up to which, at effort 1, a whole network is also tried with the best predictions, and under `auto` with every strategy."""
 
 GENERAL_BYTES: Final = 2048
 """Operands and results of one block of a general node."""
@@ -56,23 +56,26 @@ def compile_network(graph: Graph, hardware: Hardware, request: Request) -> Progr
     _check_widths(network, hardware)
     request.progress("planning")
     timings: Timings = {}
-    best = _compile_as(network, hardware, request, wanted, wanted, timings)
-    if wanted != "auto" or request.cost is None or request.effort == 0:
-        return best
-    if request.effort == 1 and best.n_rows > MOST_ROWS_COMPARED:
+    steps = STEPS[request.effort]
+    best = _compile_as(network, hardware, request, wanted, steps, wanted, timings)
+    if request.cost is None or request.effort == 0 or (request.effort == 1 and best.n_rows > MOST_ROWS_COMPARED):
         return best
     # The fastest plan of each product alone need not be the fastest where the next product's weights are written ahead.
-    found = [best, *(_compile_as(network, hardware, request, name, "auto", timings) for name in BASELINES)]
+    families = (wanted, *BASELINES) if wanted == "auto" else (wanted,)
+    others = [(family, tried) for family in families for tried in (steps, 0)][1:]
+    found = [best, *(_compile_as(network, hardware, request, *other, wanted, timings) for other in others)]
     return min(found, key=lambda program: request.cost(program)[0] if request.cost else 0)
 
 
-def _compile_as(network: Network, hardware: SramHardware, request: Request, family: str, wanted: str, timings: Timings) -> Program:
-    """The program in which every product has the plan of one family."""
+def _compile_as(
+    network: Network, hardware: SramHardware, request: Request, family: str, steps: int, wanted: str, timings: Timings
+) -> Program:  # fmt: skip
+    """The program in which every product has the plan of one family, found in so many steps."""
     # What one product does with less bandwidth says little of a network, where products share the link with their neighbours.
     is_laddered = request.effort > 1 or len(network.steps) == 1
 
     def pick(work: Work, timer: Timer | None) -> Plan:
-        return choose(hardware, work, family, timer, STEPS[request.effort], is_laddered=is_laddered)
+        return choose(hardware, work, family, timer, steps, is_laddered=is_laddered)
 
     return program_of(network, hardware, request, plan_steps(network, hardware, request, pick, timings), wanted)
 

@@ -13,20 +13,22 @@ All steps do the same job on the same machine, so that their cycles can be divid
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, final
 
-from pimloom.errors import UsageError
+from pimloom.errors import CapacityError, UsageError
 from pimloom.hardware import SramHardware
 from pimloom.ir.graph import Graph
+from pimloom.program import Program
 from pimloom.targets import Request
-from pimloom.targets.sram.compile import STEPS, Timings, plan_steps, program_of
+from pimloom.targets.sram.compile import STEPS, Timings, build, plan_steps, program_of
 from pimloom.targets.sram.plan import Dataflow, Plan, check_setting, streams, useful_vectors
 from pimloom.targets.sram.predict import evaluate
 from pimloom.targets.sram.products import Product, analyse
-from pimloom.targets.sram.strategies import STRATEGIES
+from pimloom.targets.sram.strategies import BASELINES, STRATEGIES
 from pimloom.targets.sram.tune import Timer, choose
 from pimloom.targets.sram.work import Work
 
@@ -139,6 +141,30 @@ def ablate_network(
     return tuple(steps)
 
 
+def heaviest_product(program: Program) -> tuple[str, dict[str, tuple[Program, Plan]]]:
+    """The product of a network that streams weights longest, or else takes longest, under each of the paper's strategies by itself.
+
+    Args:
+        program: of this target.
+
+    Returns:
+        (name of its node, strategy -> its program and its plan, the best by prediction); "" and nothing for a network without one.
+    """
+    hardware, planned = program.hardware, program.notes.get("plans", {})
+    assert isinstance(hardware, SramHardware)
+    if not planned:
+        return "", {}
+    name = max(planned, key=lambda one: (planned[one]["dataflow"] == Dataflow.WEIGHTS.value, planned[one]["planned_cycles"]))
+    network = analyse(program.graph, hardware.macro)
+    (step,) = (s for s in network.steps if isinstance(s, Product) and program.graph.nodes[s.node].name == name)
+    found: dict[str, tuple[Program, Plan]] = {}
+    for strategy in BASELINES:
+        with contextlib.suppress(CapacityError):
+            plan = choose(hardware, step.work, strategy)
+            found[strategy] = build(network, hardware, [(step, plan)], Request(progress=lambda _: None), {}), plan
+    return name, found
+
+
 def check_design(hardware: SramHardware, macros: int, vectors: int) -> None:
     """Refuses a design point that the machine has no room for, whatever the product.
 
@@ -180,4 +206,4 @@ def _designed(hardware: SramHardware, work: Work, macros: int, vectors: int, *, 
     return [choose(hardware, work, "naive_pairwise")]  # says in numbers what does not fit
 
 
-__all__ = ["FREEDOMS", "NetworkStep", "Step", "ablate", "ablate_network", "check_design"]
+__all__ = ["FREEDOMS", "NetworkStep", "Step", "ablate", "ablate_network", "check_design", "heaviest_product"]
