@@ -6,7 +6,8 @@
 Throughput mode is compared with the tightest of the bounds that are no matter of one resource: compute (perfect balance of all
 crossbars), global memory and network; 1.00 is the bound itself and the goal 0.75. Latency mode is compared with the dependency
 bound of the program; the goal is 1.8 times that or less. For a miss the table tells, of the busiest cores, how busy their parts
-are and what their instructions wait for. With --json, cases that the file holds are not run again.
+are and what their instructions wait for. With --json, cases that the file holds are not run again; nor are those that
+`networks.py` has run, with --from-networks.
 """
 
 from __future__ import annotations
@@ -45,13 +46,18 @@ def quality(network: str, hardware: str, mode: str, effort: int) -> Record:
         program = api.compile(network, hardware, mode=mode, effort=effort).program
     except CapacityError as error:
         return {**record, "error": str(error)}
+    return record | assessed(program)[1]
+
+
+def assessed(program: Program) -> tuple[Result, Record]:
+    """The simulation of a program, and how it compares with its goal."""
     seen: list[tuple[Timing, Times]] = []
     result = simulate(program, _watched(seen), trace=False)
-    record |= {"latency_cycles": result.latency_cycles, "period_cycles": result.period_cycles, **compared(result)}
-    record["busiest"] = busiest_resource(result)
-    if not record["is_met"]:
-        record["cores"] = busiest_cores(program, result, *seen[0])
-    return record
+    found: Record = {"latency_cycles": result.latency_cycles, "period_cycles": result.period_cycles, **compared(result)}
+    found["busiest"] = busiest_resource(result)
+    if not found["is_met"]:
+        found["cores"] = busiest_cores(program, result, *seen[0])
+    return result, found
 
 
 def _watched(seen: list[tuple[Timing, Times]]) -> Callable[..., Times]:
@@ -155,15 +161,28 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--mode", nargs="+", default=["latency", "throughput"], choices=["latency", "throughput"])
     parser.add_argument("--effort", type=int, default=1, choices=range(4))
     parser.add_argument("--json", type=Path, help="file of the records; holds what need not run again")
+    parser.add_argument("--from-networks", type=Path, help="file of `networks.py`, whose cases need not run again either")
     return parser.parse_args(arguments)
+
+
+def read(path: Path) -> list[Record]:
+    """The records of a file."""
+    return json.loads(path.read_text())
+
+
+def case_of(record: Record) -> tuple[Any, ...]:
+    """What a case is known by."""
+    return tuple(record[name] for name in KEY)
 
 
 def main() -> None:
     """Runs the cases that the JSON file does not hold, and prints the table."""
     options = parsed()
     held: dict[tuple[Any, ...], Record] = {}
+    if options.from_networks:
+        held |= {case_of(r): dict(zip(KEY, case_of(r), strict=True)) | r["quality"] for r in read(options.from_networks) if "quality" in r}
     if options.json and options.json.exists():
-        held = {tuple(r[name] for name in KEY): r for r in json.loads(options.json.read_text())}
+        held |= {case_of(r): r for r in read(options.json)}
     wanted = [(n, h, m, options.effort) for n in options.networks or cnns() for h in options.hardware for m in options.mode]
     for case in wanted:
         if case not in held:

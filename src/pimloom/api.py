@@ -21,7 +21,7 @@ from pimloom.ir.evaluate import evaluate
 from pimloom.ir.graph import Graph
 from pimloom.passes import EliminateDeadNodes, default_pipeline, error_bound
 from pimloom.program import OPCODES, Program
-from pimloom.program.pimsim.export import export_program, row_cycles
+from pimloom.program.pimsim.export import export_program, export_with_cycles
 from pimloom.program.residency import writes_arrays
 from pimloom.program.save import load_program, save_program
 from pimloom.report.occupancy import Occupancy, OccupancyFigure, occupancy
@@ -338,15 +338,12 @@ def run(
 STEADY_PASSES: Final = 20
 """Passes that lists of pimsim-nn are repeated for, to see how they do."""
 
-MOST_ORDERS: Final = 3
-"""Orders that are made, each from the one before, as long as one is better; the first brings most."""
-
 
 def to_pimsim(program: Program) -> Program:
     """A program for crossbars in pimsim-nn's instruction set, to be simulated here or written for that simulator.
 
     Where a core does one thing at a time, its list is put in an order in which cores wait less for each other, by pimsim-nn's
-    durations and more than once; if that is no gain, it keeps the order of the program.
+    durations; if that is no gain, it keeps the order of the program.
 
     Args:
         program: for a machine of kind `crossbar`; one of kind `pimsim` is returned as it is.
@@ -357,22 +354,14 @@ def to_pimsim(program: Program) -> Program:
     if writes_arrays(program) and program.hardware.kind == "crossbar":
         name = f"program '{program.name}'"
         raise ProgramError(f"{name}: arrays are rewritten while it runs, which pimsim-nn cannot say; compile it without --rewrite")
-    plain = export_program(program)
-    if plain is program or not can_relist(program):
+    if program.hardware.kind != "crossbar" or not can_relist(program):
+        return export_program(program)
+    pieces = split_rows(program)
+    plain, row_cycles = export_with_cycles(pieces)
+    ordered = relist(pieces, row_cycles)
+    if ordered is None:
         return plain
-    best, least = plain, _pimsim_cycles(plain)
-    overlaps, ordered = bool(program.rows["stage"].any()), split_rows(program)
-    for _ in range(MOST_ORDERS):
-        made = relist(ordered, row_cycles(ordered), overlaps=overlaps)
-        if made is None:
-            break
-        ordered = made
-        exported = export_program(ordered)
-        cycles_taken = _pimsim_cycles(exported)
-        if cycles_taken >= least:
-            break
-        best, least = exported, cycles_taken
-    return best
+    return min((export_program(ordered.program), plain), key=_pimsim_cycles)
 
 
 def _pimsim_cycles(program: Program) -> float:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-
 DONE, DISAGREES, FAILED, INTERRUPTED = 0, 1, 2, 130
 
 

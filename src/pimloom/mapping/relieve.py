@@ -70,25 +70,18 @@ def routed(out: Array, into: Array, memory: Array, row: Array, col: Array) -> Ar
     which, south = np.arange(n), np.arange(rows)[None, :]
     is_east = np.arange(cols)[None, :] >= col[:, None]  # links at and beyond the core's column
     is_south = south >= row[:, None]
-    sent, received = out.sum(axis=1), into.sum(axis=2)
-    loads[:, 0] = np.where(is_east[:, None, :], 0.0, _upto(into, 2))
-    loads[:, 1] = np.where(is_east[:, None, :], _beyond(into, 2), 0.0)
-    loads[:, 2] = np.where(is_south[:, :, None], _beyond(out, 1), 0.0)
-    loads[:, 3] = np.where(is_south[:, :, None], 0.0, _upto(out, 1))
-    loads[which, 0, row] += np.where(is_east, _beyond(sent, 1), 0.0)
-    loads[which, 1, row] += np.where(is_east, 0.0, _upto(sent, 1))
-    loads[which, 2, :, col] += np.where(is_south, 0.0, _upto(received, 1) + memory[:, None])
-    loads[which, 3, :, col] += np.where(is_south, _beyond(received, 1), 0.0)
+    into_upto, out_upto = into.cumsum(axis=2), out.cumsum(axis=1)  # sums up to each entry; beyond it is the rest
+    received, sent = into_upto[:, :, -1], out_upto[:, -1, :]
+    np.copyto(loads[:, 0], into_upto, where=~is_east[:, None, :])
+    np.subtract(received[:, :, None], into_upto, out=loads[:, 1], where=is_east[:, None, :])
+    np.subtract(sent[:, None, :], out_upto, out=loads[:, 2], where=is_south[:, :, None])
+    np.copyto(loads[:, 3], out_upto, where=~is_south[:, :, None])
+    sent_upto, received_upto = sent.cumsum(axis=1), received.cumsum(axis=1)
+    loads[which, 0, row] += np.where(is_east, sent_upto[:, -1:] - sent_upto, 0.0)
+    loads[which, 1, row] += np.where(is_east, 0.0, sent_upto)
+    loads[which, 2, :, col] += np.where(is_south, 0.0, received_upto + memory[:, None])
+    loads[which, 3, :, col] += np.where(is_south, received_upto[:, -1:] - received_upto, 0.0)
     return loads
-
-
-def _upto(table: Array, axis: int) -> Array:
-    return table.cumsum(axis=axis)
-
-
-def _beyond(table: Array, axis: int) -> Array:
-    """Sums of what comes after each entry along an axis."""
-    return np.flip(np.flip(table, axis).cumsum(axis=axis), axis) - table
 
 
 def relieve(mesh: Mesh, most: float) -> Array:

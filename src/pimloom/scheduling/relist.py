@@ -3,7 +3,8 @@
 On such a machine a message costs both ends the time that one of them waits for the other, so an order in which both come
 to it at the same time is worth much. The rows of a program are scheduled anew: long rows in pieces, so that a
 processor can turn to a message in between; each processor takes the oldest message that is ready, else the row that comes first in the
-order that the program had (`pimloom.kernels.lists`). The times of one sample in the steady state then give the new order
+order that the program had, or that has most behind it (`pimloom.kernels.lists`). In the order of their starts rows then choose
+places in gaps that others have left (`periodic`); of several samples, in a period that repeats. Their times give the new order
 (row, sample) -> time + sample * period, in the form of docs/decisions/008.
 
 The program computes the same: rows keep their dependencies, messages their partners, and rows that touch the same
@@ -13,8 +14,9 @@ bytes of a local memory their order (`local_hazards`).
 from __future__ import annotations
 
 import bisect
-from dataclasses import replace
-from typing import Final
+import math
+from dataclasses import dataclass, replace
+from typing import Final, final
 
 import numpy as np
 
@@ -22,15 +24,12 @@ from pimloom.kernels import lists as kernel
 from pimloom.program import INSTRUCTIONS, MACHINES, OPCODES, Program, costs_of
 from pimloom.program.rows import Array
 from pimloom.scheduling.hazards import local_hazards
-
-STEADY_SAMPLES: Final = 8
-"""Samples that are scheduled where several are in flight; the order is taken from the middle."""
+from pimloom.scheduling.periodic import Edges, Places
 
 MOST_ROWS: Final = 300_000
 """Rows after which pieces are made longer rather than more."""
 
 _SPLIT: Final = ("mvm", "preset", "finish", "add_partial", "vector", "pool", "stencil", "accumulate")
-_MOST_PASSES: Final = 1000
 _ADDRESSES: Final = ("dst", "src1", "src2")
 
 
@@ -40,39 +39,46 @@ def can_relist(program: Program) -> bool:
     return rules.window == 1 and rules.is_serial and not rules.detaches_transfers and not program.hardware.shares_memory
 
 
-def relist(program: Program, duration: Array | None = None, *, overlaps: bool = True) -> Program | None:
-    """Puts the rows of a program in the order of a list schedule.
+@final
+@dataclass(frozen=True, slots=True)
+class Relisted:
+    """A program with its rows in the order of a schedule.
+
+    Attributes:
+        program: the program.
+        cycles: that the schedule takes: of one sample for programs of one, between samples for others.
+    """
+
+    program: Program
+    cycles: int
+
+
+def relist(program: Program, duration: Array | None = None, *, below: float = math.inf) -> Relisted | None:
+    """Puts the rows of a program in the order of a schedule.
 
     Args:
-        program: one that `can_relist`; without stages, if its samples are not to overlap.
+        program: one that `can_relist`.
         duration: int64[n], cycles of each row, if not those on an idle machine.
-        overlaps: whether a processor may begin a sample before it has ended the one before. If not, the order is that of one sample
-            by itself, which lets every processor go through its list as fast as it can, and on with the next sample.
+        below: cycles between samples from which on an order is of no use.
 
     Returns:
         The program with its rows in another order; None if there is none: rows wait in a circle, memory asks for a later sample,
-        or the times of one sample do not settle into a period.
+        or no period is short enough.
     """
-    if not overlaps and program.samples > 1:
-        alone = relist(replace(program, samples=1), duration)
-        return None if alone is None else replace(alone, samples=program.samples)
-    samples = STEADY_SAMPLES if program.samples > 1 else 1
     cycles = np.maximum(idle_cycles(program) if duration is None else duration, 1)
-    source, target, distance = _edges(program)
-    if distance.min(initial=0) < 0:
+    edges = _edges(program)
+    if edges[2].min(initial=0) < 0:
         return None
-    start = _schedule(program, cycles, source, target, distance, samples)
-    if start is None:
+    once = _soonest(program, cycles, edges)
+    if once is None:
         return None
-    middle = samples // 2
-    period = _period(program, start + cycles[:, None]) if samples > 1 else int((start[:, 0] + cycles).max(initial=0)) + 1
-    sends = np.flatnonzero(program.rows["opcode"] == OPCODES["send"])
-    ends = (sends, program.partner[sends].astype(np.int64))
-    none = np.zeros(2 * sends.size, np.int64)
-    least = np.concatenate([cycles[source], none]) - period * np.concatenate([distance, none])
-    source, target = np.concatenate([source, *ends]), np.concatenate([target, *ends[::-1]])
-    time = _settled(start[:, middle] - middle * period, source, target, least)
-    return None if time is None else _in_order(program, time, period)
+    time, end, places = once
+    if program.samples > 1:
+        # Who comes first in a sample by itself chooses first.
+        found = places.periodic(np.argsort(time, kind="stable"), min(below, end))
+        if found is not None:
+            return Relisted(_in_order(program, *found), found[1])
+    return Relisted(_in_order(program, time, end), end) if end < below else None
 
 
 def idle_cycles(program: Program) -> Array:
@@ -123,7 +129,7 @@ def split_rows(program: Program, most_rows: int = MOST_ROWS) -> Program:
 # -- schedule -------------------------------------------------------------------------------------------------------
 
 
-def _edges(program: Program) -> tuple[Array, Array, Array]:
+def _edges(program: Program) -> Edges:
     """int64[m] each: dependencies and hazards, (source, target, samples back)."""
     targets = np.repeat(np.arange(program.n_rows), np.diff(program.dep_ptr))
     dependencies = program.dep_row.astype(np.int64), targets, program.dep_distance.astype(np.int64)
@@ -131,52 +137,54 @@ def _edges(program: Program) -> tuple[Array, Array, Array]:
     return source, target, distance
 
 
-def _schedule(program: Program, cycles: Array, source: Array, target: Array, distance: Array, samples: int) -> Array | None:
-    """int64[n, samples]: the start of each instance; None if some never start."""
+def _soonest(program: Program, cycles: Array, edges: Edges) -> tuple[Array, int, Places] | None:
+    """Times of one sample by itself and its end: rows choose by the order that the program had, or by what is left to do behind them."""
+    start = _schedule(program, cycles, edges)
+    if start is None:
+        return None
+    lengths = _lengths(program, cycles)
+    places, order = Places(program.rows["processor"], program.partner, lengths, edges), np.argsort(start, kind="stable")
+    left = places.remaining(order)
+    by_rest = _schedule(program, cycles, edges, left.max(initial=0) - left)
+    orders = [order] if by_rest is None else [order, np.argsort(by_rest, kind="stable")]
+    times = [places.once(each) for each in orders]
+    time = min(times, key=lambda one: int((one + lengths).max(initial=0)))
+    return time, int((time + lengths).max(initial=1)), places
+
+
+def _schedule(program: Program, cycles: Array, edges: Edges, priority: Array | None = None) -> Array | None:
+    """int64[n]: the starts of one sample; None if some never start. Without a priority, that of the program's order."""
+    source, target, distance = edges
     n, n_procs, rows = program.n_rows, program.n_processors, program.rows
     processor = rows["processor"].astype(np.int32)
     kind = np.array([row.kind for row in INSTRUCTIONS], np.int8)[rows["opcode"]]
-    into = np.zeros((n, samples), np.int32)
-    for sample in range(samples):
-        into[:, sample] = np.bincount(target[distance <= sample], minlength=n)
+    into = np.bincount(target[distance == 0], minlength=n).astype(np.int32)
     order = np.argsort(source, kind="stable")
     next_ptr = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=n))])
     longest = int(np.diff(program.stream_ptr).max(initial=1))
-    priority = rows["stage"].astype(np.int64) * longest + np.arange(n) - program.stream_ptr[processor]
+    if priority is None:
+        priority = rows["stage"].astype(np.int64) * longest + np.arange(n) - program.stream_ptr[processor]
     is_work = kind == kernel.COMPUTE
-    bases = [np.concatenate([[0], np.cumsum(np.bincount(processor[which], minlength=n_procs) * samples)]) for which in (is_work, ~is_work)]
-    start = np.full(n * samples, -1, np.int64)
+    bases = [np.concatenate([[0], np.cumsum(np.bincount(processor[which], minlength=n_procs))]) for which in (is_work, ~is_work)]
+    start = np.full(n, -1, np.int64)
     scheduled = kernel.schedule(
-        samples, processor, kind, program.partner.astype(np.int32), cycles, priority, longest, next_ptr, target[order], distance[order],
-        MACHINES[program.hardware.kind].rules(program.hardware).handshake_cycles, into.ravel(), start,
-        np.empty(2 * (n * samples + 1), np.int64), bases[0], np.zeros(n_procs, np.int64),
-        np.empty(2 * (n * samples + 1), np.int64), bases[1], np.zeros(n_procs, np.int64),
-        np.empty(2 * (n * samples + 8 * n_procs), np.int64), np.full(n_procs, -1, np.int64), np.ones(n_procs, np.int8),
-        np.zeros(n * samples, np.int8), np.zeros(n * samples, np.int8),
+        1, processor, kind, program.partner.astype(np.int32), cycles, priority, longest, next_ptr, target[order], distance[order],
+        MACHINES[program.hardware.kind].rules(program.hardware).handshake_cycles, into, start,
+        np.empty(2 * (n + 1), np.int64), bases[0], np.zeros(n_procs, np.int64),
+        np.empty(2 * (n + 1), np.int64), bases[1], np.zeros(n_procs, np.int64),
+        np.empty(2 * (n + 8 * n_procs), np.int64), np.full(n_procs, -1, np.int64), np.ones(n_procs, np.int8),
+        np.zeros(n, np.int8), np.zeros(n, np.int8),
     )  # fmt: skip
-    return start.reshape(n, samples) if scheduled == n * samples else None
+    return start if scheduled == n else None
 
 
-def _period(program: Program, ends: Array) -> int:
-    """Cycles between samples over the second half, of the processor with the longest."""
-    samples = ends.shape[1]
-    half = samples // 2
-    used = np.flatnonzero(np.diff(program.stream_ptr))
-    last = np.maximum.reduceat(ends[:, [half - 1, samples - 1]], program.stream_ptr[used], axis=0)
-    return -(-int((last[:, 1] - last[:, 0]).max(initial=1)) // (samples - half))
-
-
-def _settled(time: Array, source: Array, target: Array, least: Array) -> Array | None:
-    """Times moved later until `time[target] >= time[source] + least` holds everywhere; None if that has no end."""
-    order = np.argsort(time[source], kind="stable")
-    source, target, least = source[order], target[order], least[order]
-    for _ in range(_MOST_PASSES):
-        wanted = time[source] + least
-        is_early = wanted > time[target]
-        if not is_early.any():
-            return time
-        np.maximum.at(time, target[is_early], wanted[is_early])
-    return None
+def _lengths(program: Program, cycles: Array) -> Array:
+    """int64[n]: cycles from the start of each row to its end; both ends of a message start together, and the sender is done first."""
+    sends = np.flatnonzero(program.rows["opcode"] == OPCODES["send"])
+    lengths = cycles.copy()
+    lengths[sends] += MACHINES[program.hardware.kind].rules(program.hardware).handshake_cycles
+    lengths[program.partner[sends]] += lengths[sends]
+    return lengths
 
 
 def _in_order(program: Program, time: Array, period: int) -> Program:
@@ -199,4 +207,4 @@ def _in_order(program: Program, time: Array, period: int) -> Program:
     )  # fmt: skip
 
 
-__all__ = ["MOST_ROWS", "STEADY_SAMPLES", "can_relist", "idle_cycles", "relist", "split_rows"]
+__all__ = ["MOST_ROWS", "Relisted", "can_relist", "idle_cycles", "relist", "split_rows"]

@@ -40,8 +40,8 @@ def export_program(program: Program) -> Program:
     return program if isinstance(program.hardware, PimsimHardware) else _imported(program, lower_rows(program)[0])
 
 
-def row_cycles(program: Program) -> Array:
-    """int64[n]: what each row takes on pimsim-nn's machine when nothing waits, in units of its time.
+def export_with_cycles(program: Program) -> tuple[Program, Array]:
+    """As `export_program`, and what each row takes there when nothing waits: int64[n], in units of pimsim-nn's time.
 
     A core there does one thing at a time and waits for others as its list is ordered, so these are what lists are ordered by.
 
@@ -49,8 +49,9 @@ def row_cycles(program: Program) -> Array:
         ProgramError: the program holds something that pimsim-nn cannot run.
     """
     table, made = lower_rows(program)
-    ends = np.concatenate(([0], np.cumsum(durations(_imported(program, table)))))
-    return np.diff(ends[np.concatenate(([0], np.cumsum(made)))])
+    exported = _imported(program, table)
+    ends = np.concatenate(([0], np.cumsum(durations(exported))))
+    return exported, np.diff(ends[np.concatenate(([0], np.cumsum(made)))])
 
 
 def _imported(program: Program, table: PimsimProgram) -> Program:

@@ -13,13 +13,14 @@ from pimloom.errors import CapacityError, InternalError, UsageError
 from pimloom.hardware import CrossbarHardware
 from pimloom.ir.graph import Graph
 from pimloom.program import Program
-from pimloom.scheduling import can_relist, idle_cycles, relist, split_rows
+from pimloom.scheduling import can_relist, relist, split_rows
 from pimloom.targets import Mode, Request
-from pimloom.targets.crossbar.fit import fitted
+from pimloom.targets.crossbar.fit import fitted, has_least_room
 from pimloom.targets.crossbar.lower import Options
 from pimloom.targets.crossbar.mapper import BALANCED, FILLS, LAST_RESORT, NEIGHBOURS, Mapped, Mapper
 from pimloom.targets.crossbar.placement import ROW_COST, Policy, packing_error
 from pimloom.targets.crossbar.rewrite import check, compile_rewritten
+from pimloom.targets.crossbar.serial import SerialWork
 
 
 @final
@@ -33,12 +34,14 @@ class Trial:
         row_cost: what a further class of rows is taken to cost; the less, the more even layers are and the more they hold.
         overlaps: whether a core may begin a sample before it has ended the one before (throughput mode, where cores do one thing at
             a time; all other cores do).
+        spends: whether crossbars that the slowest layer's time does not take are given to other layers.
     """
 
     fill: float
     policies: Sequence[Policy]
     row_cost: float = ROW_COST
     overlaps: bool = False
+    spends: bool = True
 
     @property
     def name(self) -> str:
@@ -46,7 +49,8 @@ class Trial:
         way = "balanced over cores" if self.policies == BALANCED else "near each other"
         rows = "" if self.row_cost == ROW_COST else ", rows divided freely"
         samples = ", samples overlap" if self.overlaps else ""
-        return f"copies on {self.fill:.0%} of the crossbars, {way}{rows}{samples}"
+        part = "" if self.spends else "what is needed of "
+        return f"copies on {part}{self.fill:.0%} of the crossbars, {way}{rows}{samples}"
 
 
 FREE_ROWS: Final = 0.1  # row cost of trials for machines and networks whose memories have room
@@ -58,9 +62,10 @@ _FEW: Final[Mapping[Mode, tuple[Trial, ...]]] = {
     Mode.LATENCY: (Trial(0.88, NEIGHBOURS), Trial(0.88, BALANCED)),
     Mode.THROUGHPUT: (
         Trial(0.94, BALANCED, FREE_ROWS),
+        Trial(0.94, BALANCED, FREE_ROWS, spends=False),
         Trial(0.88, BALANCED, 3 * FREE_ROWS),
-        Trial(0.94, NEIGHBOURS, FREE_ROWS),
         Trial(0.8, BALANCED),
+        Trial(0.94, NEIGHBOURS, FREE_ROWS),  # of programs of many rows it has never been the best
     ),
 }
 
@@ -68,18 +73,17 @@ _FEW: Final[Mapping[Mode, tuple[Trial, ...]]] = {
 GOOD: Final = 1.28  # times the compute bound: nearer than that, a throughput program of many rows is taken as it is
 MANY_ROWS: Final = 20_000
 COMPARED_SAMPLES: Final = 4  # of programs of many rows: enough for a period to show
+STEADY_PERIODS: Final = 2  # the least number of samples, times the periods that a sample is spread over
 FAR: Final = 2.2  # times the compute bound: memories are what a program waits for, fewer copies leave them room
 _ROOMY: Final = (Trial(0.5, BALANCED), Trial(0.35, BALANCED))
 # Where cores do one thing at a time, every message stops two of them: few copies are often faster than many. Samples that overlap on
 # a core are what few copies need to keep all cores busy; many do it better one sample after the other.
 _SERIAL: Final[Mapping[Mode, tuple[Trial, ...]]] = {
-    Mode.LATENCY: tuple(Trial(fill, NEIGHBOURS) for fill in (0.88, 0.3, 0.2, 0.12)),
-    Mode.THROUGHPUT: (
-        Trial(0.88, NEIGHBOURS),
-        *(Trial(fill, NEIGHBOURS, overlaps=True) for fill in (0.88, 0.2, 0.25, 0.3, 0.15, 0.1)),
-    ),
+    Mode.LATENCY: tuple(Trial(fill, NEIGHBOURS) for fill in (0.3, 0.88, 0.5, 0.2, 0.12)),
+    Mode.THROUGHPUT: (*(Trial(fill, NEIGHBOURS, overlaps=True) for fill in (0.3, 0.2, 0.12, 0.5, 0.88)),),
 }
-_MIDDLE: Final = (Trial(0.5, NEIGHBOURS, overlaps=True),)
+SERIAL_SLACK_ROWS: Final = 32
+"""Of a ring where cores do one thing at a time: what lets a core go on while the next one is busy with something else."""
 
 
 def trials(mode: Mode, effort: int, *, is_serial: bool) -> tuple[Trial, ...]:
@@ -165,11 +169,10 @@ def compile_resident(graph: Graph, hardware: CrossbarHardware, request: Request)
     is_serial = search.mapper.is_serial
     is_quick = effort == 1 and request.mode is Mode.THROUGHPUT
     for trial in trials(request.mode, effort, is_serial=is_serial):
-        if not (is_quick and not is_serial and search.is_good):
+        if not (is_quick and not is_serial and (search.is_good or (search.is_long and trial.policies == NEIGHBOURS))):
             search.add(trial)
-    for trial in _MIDDLE if is_serial else _ROOMY:
-        if is_quick and search.best_cost > FAR * search.mapper.bottleneck_cycles:
-            search.add(trial)
+    if is_quick and not is_serial:
+        search.try_roomier()
     # Effort 0 is in all others: more effort is never worse.
     if search.best is None or request.effort >= 2:
         search.first_feasible()
@@ -186,28 +189,34 @@ class _Search:
         """Nothing tried yet."""
         self.mapper, self.request = mapper, request
         order = Mode.LATENCY if mapper.is_serial else request.mode
-        self.options = Options(mode=order.value, samples=request.samples, has_periods=not mapper.is_serial)
+        slack = SERIAL_SLACK_ROWS if mapper.is_serial else Options().slack_rows
+        self.options = Options(mode=order.value, samples=request.samples, has_periods=not mapper.is_serial, slack_rows=slack)
         self.best: Program | None = None
         self.best_cost = math.inf
         self.best_mapped: Mapped | None = None
         self.tried: list[dict[str, Any]] = []
-        self._seen: set[tuple[Any, ...]] = set()
+        self._pieces: Program | None = None
+        self._seen: dict[tuple[Any, ...], CapacityError | None] = {}
 
     def add(self, trial: Trial) -> None:
         """Tries a mapping, unless it was tried before; one with fewer copies where it does not fit core by core and nothing else did."""
-        mapped = self.mapper.map(trial.fill, trial.policies, trial.row_cost)
+        mapped = self.mapper.map(trial.fill, trial.policies, trial.row_cost, spends=trial.spends)
         while mapped is None:
             self.tried.append({"what": trial.name, "fits": False, "why": "copies do not fit core by core"})
             smaller = [fill for fill in FILLS if fill < trial.fill]
             if not smaller or self.best is not None:
                 return
             trial = replace(trial, fill=smaller[0])
-            mapped = self.mapper.map(trial.fill, trial.policies, trial.row_cost)
-        key = (mapped.policy, trial.overlaps, *sorted(mapped.copies.items()))
+            mapped = self.mapper.map(trial.fill, trial.policies, trial.row_cost, spends=trial.spends)
+        options = replace(self.options, mode=Mode.THROUGHPUT.value, has_periods=True) if trial.overlaps else self.options
+        self._lower_once(mapped, options, trial.name, overlaps=trial.overlaps)
+
+    def _lower_once(self, mapped: Mapped, options: Options, name: str, *, overlaps: bool = False) -> CapacityError | None:
+        """As `_lower`, for a mapping that was not lowered before."""
+        key = (mapped.policy, overlaps, *sorted(mapped.copies.items()))
         if key not in self._seen:
-            self._seen.add(key)
-            options = replace(self.options, mode=Mode.THROUGHPUT.value, has_periods=True) if trial.overlaps else self.options
-            self._lower(mapped, options, trial.name)
+            self._seen[key] = self._lower(mapped, options, name)
+        return self._seen[key]
 
     def _lower(self, mapped: Mapped, options: Options, name: str) -> CapacityError | None:
         """Lowers a mapping and keeps its program if it is the best; returns why it does not fit, if so."""
@@ -218,23 +227,65 @@ class _Search:
             self.tried.append({"what": name, "fits": False, "why": str(error)})
             return error
         if self.request.cost is not None and can_relist(program):
-            # What a core has to do is a bound that no order of it beats.
-            busiest = np.bincount(program.rows["processor"], idle_cycles(program)).max()
-            if busiest >= self.best_cost:
-                self.tried.append({"what": name, "fits": True, "why": f"one core is busy for {busiest:.0f} cycles"})
-                return None
-            relisted = relist(split_rows(program), overlaps=options.has_periods)
-            if relisted is not None:
-                self._keep(relisted, mapped, f"{name}, relisted")
-                if program.n_rows > MANY_ROWS:
-                    return None  # among many rows waits are many, too, and the old order has never won
-        self._keep(program, mapped, name)
+            self._keep_relisted(program, mapped, name)
+        else:
+            self._keep(program, mapped, name)
         return None
+
+    def _keep_relisted(self, program: Program, mapped: Mapped, name: str) -> None:
+        """Keeps a program, in the order of a schedule, if it is the best where every step is an instruction of its own."""
+        pieces, work = split_rows(program), SerialWork(mapped.flow, self.mapper.hardware, mapped.unfolded)
+        cycles = work.row_cycles(pieces)
+        # What a core, or the global memory, has to do is a bound that no order of it beats.
+        busiest, memory = np.bincount(pieces.rows["processor"], cycles).max(), work.memory_cycles(pieces)
+        if max(busiest, memory) >= self.best_cost:
+            who = "one core" if busiest >= memory else "the global memory"
+            self.tried.append({"what": name, "fits": True, "why": f"{who} is busy for {max(busiest, memory):.0f} cycles"})
+            return
+        found = relist(pieces, cycles, below=self.best_cost)
+        if found is not None:
+            cost = max(found.cycles, memory)
+            self.tried.append({"what": name, "fits": True, "scheduled_cycles": cost})
+            if cost < self.best_cost:
+                self.best, self.best_cost, self.best_mapped, self._pieces = found.program, cost, mapped, pieces
+            return
+        self.tried.append({"what": name, "fits": True, "why": "no order of its rows was found that is better"})
+        if self.best is None:
+            self.best, self.best_mapped = program, mapped
+
+    def _reorder(self) -> None:
+        """Of the best program that was kept by cycles of single instructions: the order of its rows that is best by its own."""
+        if self._pieces is None or self.best is None or self.best_mapped is None:
+            return
+        orders = {"single instructions": self.best}
+        own = relist(self._pieces)
+        if own is not None:
+            orders["its rows"] = own.program
+        if self._pieces.n_rows <= MANY_ROWS:
+            orders["the timetable"] = self._pieces  # among many rows waits are many, too, and that order has never won
+        self.best = None
+        for name, program in orders.items():
+            self._keep(program, self.best_mapped, f"the best of them in the order of {name}")
+
+    def try_roomier(self) -> None:
+        """Tries fewer and fewer copies where all stay far from the compute bound, as long as that helps."""
+        for trial in _ROOMY:
+            before = self.best_cost
+            if before <= FAR * self.mapper.bottleneck_cycles:
+                return
+            self.add(trial)
+            if self.best_cost >= before:
+                return
 
     @property
     def is_good(self) -> bool:
         """Whether the best so far is near the compute bound, and another trial would take long."""
-        return self.best is not None and self.best.n_rows > MANY_ROWS and self.best_cost <= GOOD * self.mapper.bottleneck_cycles
+        return self.is_long and self.best_cost <= GOOD * self.mapper.bottleneck_cycles
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the best so far is a program of many rows, and another trial would take long."""
+        return self.best is not None and self.best.n_rows > MANY_ROWS
 
     def _keep(self, program: Program, mapped: Mapped, name: str) -> None:
         cost = self._cost(program)
@@ -245,8 +296,9 @@ class _Search:
     def _cost(self, program: Program) -> float:
         if self.request.cost is None:
             return 0.0
-        is_long = program.n_rows > MANY_ROWS and program.samples > COMPARED_SAMPLES
-        latency, period = self.request.cost(replace(program, samples=COMPARED_SAMPLES) if is_long else program)
+        enough = max(COMPARED_SAMPLES, STEADY_PERIODS * int(program.rows["stage"].max(initial=0)))
+        is_long = program.n_rows > MANY_ROWS and program.samples != 1
+        latency, period = self.request.cost(replace(program, samples=enough) if is_long else program)
         return period if self.request.mode is Mode.THROUGHPUT else float(latency)
 
     def first_feasible(self) -> None:
@@ -254,7 +306,7 @@ class _Search:
         failed: CapacityError | None = None
         for fill in FILLS:
             for mapped in self._placed_plainly(fill):
-                failed = self._lower(mapped, self.options, f"copies on {fill:.0%} of the crossbars, {mapped.policy.value}")
+                failed = self._lower_once(mapped, self.options, f"copies on {fill:.0%} of the crossbars, {mapped.policy.value}")
                 if failed is None:
                     return
             # Where one copy of each layer has no room, more have none either.
@@ -272,13 +324,7 @@ class _Search:
 
     def _has_room_once(self) -> bool:
         """Whether local memories have room for one copy of each layer, placed in any way."""
-        for mapped in self._placed_plainly(0.0):
-            try:
-                fitted(self.mapper, mapped, self.options)
-            except CapacityError:
-                continue
-            return True
-        return False
+        return any(has_least_room(self.mapper, mapped, self.options) for mapped in self._placed_plainly(0.0))
 
     def vary(self) -> None:
         """Varies what the order of work rests on, for the best mapping."""
@@ -293,6 +339,7 @@ class _Search:
 
     def result(self) -> Program:
         """The best program, with what was tried among its notes."""
+        self._reorder()
         if self.best is None:
             raise InternalError("no mapping was tried")
         return replace(self.best, mode=self.request.mode.value, notes={**self.best.notes, "tried": self.tried})

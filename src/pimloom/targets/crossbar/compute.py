@@ -14,13 +14,13 @@ from pimloom.program import MASKED, OPCODES
 from pimloom.targets.crossbar.emission import Emission
 from pimloom.targets.crossbar.geometry import origin_row, pool_counts
 from pimloom.targets.crossbar.memory import Memory
-from pimloom.targets.crossbar.placement import Cluster
+from pimloom.targets.crossbar.placement import Cluster, Group
 from pimloom.targets.crossbar.rings import Ring
 from pimloom.targets.crossbar.scope import Scope
 from pimloom.targets.crossbar.stages import Kind, Stage
 from pimloom.targets.crossbar.tasks import Work
 from pimloom.targets.crossbar.timetable import Task
-from pimloom.targets.crossbar.unfold import Band, band_segments
+from pimloom.targets.crossbar.unfold import band_segments
 
 
 @final
@@ -102,10 +102,8 @@ class Compute:
             # A task of fewer vectors than copies leaves some out: the next task begins with those.
             for g in copies[(c + index * -(-width // share)) % len(copies)]:
                 group = self.scope.placement.groups[g]
-                block = unfolded.blocks[group.block]
-                shift, band = block.in_start - ring.c_start, block.bands[group.band]
-                base, pattern = self._gather(ring, stage, shift, block.in_channels, band, lines, low)
-                offset = block.out_start + group.column_start - cluster.c_start
+                base, pattern = self._gather(ring, stage, group, lines, low)
+                offset = unfolded.blocks[group.block].out_start + group.column_start - cluster.c_start
                 mvms.append(self.emitted.add(
                     core, task.start, OPCODES["mvm"], stage.node, [head],
                     dst=sums + ((low - task.x_start) * columns + offset) * unit, dst_step=columns * unit,
@@ -125,21 +123,20 @@ class Compute:
             for y in range(y0, y0 + window.reach(0), window.dilation[0])
         )
 
-    def _gather(
-        self, ring: Ring, stage: Stage, shift: int, channels: int, band: Band, lines: tuple[int, ...], x: int
-    ) -> tuple[int, int]:  # fmt: skip
-        """Address and gather pattern of a band's input for the window at column x of the row that `lines` belong to.
+    def _gather(self, ring: Ring, stage: Stage, group: Group, lines: tuple[int, ...], x: int) -> tuple[int, int]:
+        """Address and gather pattern of an array group's input for the window at column x of the row that `lines` belong to.
 
         Columns are in the address, so that windows of a row, and rows in the same slots, share a pattern.
         """
-        window = stage.window
-        address = ring.address + ring.column_offset(x * window.stride[1] - window.padding[1]) + shift * ring.item_bytes
-        key = (stage.index, channels, band, ring.vector_bytes, lines)
+        window, block = stage.window, self.scope.unfolded[stage.index].blocks[group.block]
+        shift = (block.in_start - ring.c_start) * ring.item_bytes
+        address = ring.address + ring.column_offset(x * window.stride[1] - window.padding[1]) + shift
+        key = (stage.index, group.block, group.band, ring.vector_bytes, lines)
         if key not in self._pattern_of:
             step = window.dilation[1] * ring.vector_bytes
             self._pattern_of[key] = self._pattern(tuple(
                 (lines[ky] + kx * step + channel * ring.item_bytes if lines[ky] != MASKED else MASKED, n * ring.item_bytes)
-                for ky, kx, channel, n in band_segments(stage, channels, band)
+                for ky, kx, channel, n in band_segments(stage, block.in_channels, block.bands[group.band])
             ))  # fmt: skip
         return address, self._pattern_of[key]
 

@@ -69,17 +69,17 @@ class Emission:
             period: time between samples; a place beyond n periods is stage n, and the order is that of what is left of it.
         """
         n = len(self.deps)
-        places = np.array(self.places, np.float64).reshape(-1, 2)
+        places = np.fromiter(itertools.chain.from_iterable(self.places), np.float64, 2 * n).reshape(-1, 2)
         core, key = places[:, 0].astype(np.int64), places[:, 1]
         lag = np.floor(key / period)  # 0 where the period is infinite
         within = key - lag * period if np.isfinite(period) else key
         order = np.lexsort((np.arange(n), within, core))
         number = np.empty(n, np.int64)
         number[order] = np.arange(n)
-        fields = np.array(self.fields, np.int64).reshape(-1, len(FIELDS))[order]
+        fields = np.fromiter(itertools.chain.from_iterable(self.fields), np.int64, len(FIELDS) * n).reshape(-1, len(FIELDS))
         rows = np.zeros(n, ROW)
         for column, name in enumerate(FIELDS):
-            rows[name] = fields[:, column]
+            rows[name] = fields[order, column]
         rows["processor"], rows["stage"] = core[order], lag[order]
         partner = np.full(n, -1, np.int32)
         partner[number[list(self.partner)]] = number[list(self.partner.values())]

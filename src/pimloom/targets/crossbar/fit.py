@@ -44,6 +44,15 @@ def fitted(mapper: Mapper, mapped: Mapped, options: Options, kept: Collection[st
         full = lowering.plan()
 
 
+def has_least_room(mapper: Mapper, mapped: Mapped, options: Options) -> bool:
+    """Whether local memories have room for tasks of single vectors: without it nothing of `fitted` can succeed with this placement."""
+    try:
+        Lowering(mapped.flow, mapper.hardware, mapped.unfolded, mapped.placement, options).memory.check_least_bytes()
+    except CapacityError:
+        return False
+    return True
+
+
 def _with_room(
     mapper: Mapper, mapped: Mapped, options: Options, kept: Collection[str]
 ) -> tuple[Mapped, Lowering, dict[int, int]]:  # fmt: skip
@@ -51,11 +60,16 @@ def _with_room(
 
     Returns:
         The placement that overfills memories least, its plan, and the cores that it overfills with the bytes they need.
+
+    Raises:
+        CapacityError: single vectors are too much for a local memory.
     """
     tried: list[tuple[int, Mapped, Lowering, dict[int, int]]] = []
     factors: dict[int, float] = {}
     for _ in range(PLACEMENTS if mapped.policy is Policy.BALANCED else 1):
         lowering = Lowering(mapped.flow, mapper.hardware, mapped.unfolded, mapped.placement, options, kept=kept)
+        if mapped.policy is not Policy.BALANCED:
+            lowering.memory.check_least_bytes()  # nothing is placed again, so there is no need to time what cannot fit
         full = lowering.plan()
         excess = sum(used - mapper.hardware.core.local_memory.size_bytes for used in full.values())
         tried.append((excess, mapped, lowering, full))
@@ -65,8 +79,14 @@ def _with_room(
         for stage, needed in lowering.memory.bytes_by_layer().items():
             if wished.get(stage):
                 factors[stage] = min(max(needed / wished[stage], 0.25), 8.0)
-        placed = mapper.place(mapped.copies, mapped.policy, factors, mapped.splits)
+        # Which core a piece is on decides how much it needs, where that core is does not: only what is taken is arranged.
+        placed = mapper.place(mapped.copies, mapped.policy, factors, mapped.splits, arranges=False)
         if placed is None:
             break
         mapped = placed
-    return min(tried, key=lambda one: one[0])[1:]
+    _, mapped, lowering, full = best = min(tried, key=lambda one: one[0])
+    if best is not tried[0]:
+        mapped = mapper.arranged(mapped)
+        lowering = Lowering(mapped.flow, mapper.hardware, mapped.unfolded, mapped.placement, options, kept=kept)
+        full = lowering.plan()
+    return mapped, lowering, full

@@ -7,7 +7,9 @@ in the global order, and what they wait for (`links`); sort each core's instruct
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import gc
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -27,6 +29,18 @@ from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
 from pimloom.targets.crossbar.tasks import Work
 from pimloom.targets.crossbar.transfers import Transfers
 from pimloom.targets.crossbar.unfold import Unfolded, matrix_of
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keeps the garbage collector from going through millions of small objects again and again, none of which it would free."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @final
@@ -61,15 +75,18 @@ class Lowering:
 
     def plan(self) -> dict[int, int]:
         """Times and lays out everything; returns the cores whose memory is too small, with the bytes they need."""
-        self.work.schedule(self.memory.rings)
-        full = self.memory.lay_out()
+        with _uncollected():
+            self.work.cut()
+            self.work.schedule(self.memory.rings)
+            full = self.memory.lay_out()
         self._layout_global()
         return full
 
     def emit(self) -> Program:
         """The program; `plan` must have found room for everything."""
-        rows = self.emit_rows({value: i for i, value in enumerate(self.regions)})
-        return self._assemble(rows.emitted, list(rows.compute.patterns))
+        with _uncollected():
+            rows = self.emit_rows({value: i for i, value in enumerate(self.regions)})
+            return self._assemble(rows.emitted, list(rows.compute.patterns))
 
     def emit_rows(self, region_index: Mapping[str, int]) -> Rows:
         """The instructions, given the number of each value's region; `plan` must have found room for everything."""

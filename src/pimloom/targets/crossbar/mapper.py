@@ -15,6 +15,7 @@ from pimloom.ir.graph import Graph
 from pimloom.mapping.replicate import PLAIN, Demand, Split, balance, bottleneck, grid, spend
 from pimloom.targets import Mode
 from pimloom.targets.crossbar.placement import ROW_COST, Placement, Placer, Policy, capacity_error, packing_error, split_of
+from pimloom.targets.crossbar.serial import SerialWork
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage, analyse
 from pimloom.targets.crossbar.traffic import arranged
 from pimloom.targets.crossbar.unfold import Unfolded, unfold
@@ -81,22 +82,28 @@ class Mapper:
         if self.needed > hardware.total_crossbars:
             raise capacity_error(self.needed, hardware)
         self.bottleneck_cycles = compute_bound(list(self._wanted.values()), hardware)
+        if self.is_serial:
+            work = SerialWork(flow, hardware, self.unfolded)
+            self._wanted = {i: replace(d, window_time=work.window_cycles(i)) for i, d in self._wanted.items()}
 
     @property
     def is_serial(self) -> bool:
         """Whether cores do one thing at a time: work then counts more than room."""
         return self.hardware.core.issue.window == 1
 
-    def map(self, fill: float, policies: Sequence[Policy] = LAST_RESORT, row_cost: float = ROW_COST) -> Mapped | None:
+    def map(
+        self, fill: float, policies: Sequence[Policy] = LAST_RESORT, row_cost: float = ROW_COST, *, spends: bool = True
+    ) -> Mapped | None:  # fmt: skip
         """Maps with copies on a share of the crossbars; None if they do not fit core by core.
 
         Args:
             fill: share of the crossbars; 0 keeps one copy of each layer.
             policies: ways to choose cores, tried in turn.
             row_cost: see `split_of`; counts in throughput mode only.
+            spends: whether crossbars beyond what the slowest layer's time takes are given to other layers, too.
         """
         splits = self._splits(row_cost)
-        copies = self._copies(fill, splits)
+        copies = self._copies(fill, splits, spends=spends)
         for policy in (Policy.LEAST_LOADED, Policy.CUT) if self.is_serial else policies:
             mapped = self.place(copies, policy, given_splits=splits)
             if mapped is not None:
@@ -117,7 +124,7 @@ class Mapper:
 
     def place(
         self, copies: Mapping[int, int], policy: Policy, memory_factors: Mapping[int, float] | None = None,
-        given_splits: Mapping[int, Split] | None = None,
+        given_splits: Mapping[int, Split] | None = None, *, arranges: bool = True,
     ) -> Mapped | None:  # fmt: skip
         """Places copies; None if they do not fit.
 
@@ -126,17 +133,29 @@ class Mapper:
             policy: how to choose cores.
             memory_factors: per stage, how much more local memory than estimated it turned out to need.
             given_splits: by MATRIX stage, as the copies were chosen; those of the usual `ROW_COST` if not given.
+            arranges: whether cores are moved, too; see `arranged`.
         """
         splits = self._splits(ROW_COST) if given_splits is None else given_splits
-        load = {i: _load(self.flow.stages[i], d, copies[i]) for i, d in self._wanted.items()}
+        load = self._loads(copies)
         period = max(load.values(), default=1.0)
         placer = Placer(self.flow, self.hardware, self.unfolded, dict(copies), load, dict(splits), policy, period, memory_factors)
         placement = placer.place()
         if placement is None:
             return None
-        in_flight = period if self._shares_cores else 0.0  # in latency mode links are idle most of the time
-        moved = arranged(self.flow, placement, self.hardware, in_flight) if self._arranges else placement
-        return Mapped(self.flow, self.unfolded, moved, copies, splits, self.bottleneck_cycles, policy)
+        mapped = Mapped(self.flow, self.unfolded, placement, copies, splits, self.bottleneck_cycles, policy)
+        return self.arranged(mapped) if arranges else mapped
+
+    def arranged(self, mapped: Mapped) -> Mapped:
+        """A mapping with its cores moved so that traffic travels short ways, if this mapper does that."""
+        if not self._arranges:
+            return mapped
+        # In latency mode links are idle most of the time.
+        in_flight = max(self._loads(mapped.copies).values(), default=1.0) if self._shares_cores else 0.0
+        return replace(mapped, placement=arranged(self.flow, mapped.placement, self.hardware, in_flight))
+
+    def _loads(self, copies: Mapping[int, int]) -> dict[int, float]:
+        """Cycles per sample of one copy, by the first stage with each weight."""
+        return {i: _load(self.flow.stages[i], d, copies[i]) for i, d in self._wanted.items()}
 
     def _splits(self, row_cost: float) -> dict[int, Split]:
         return {
@@ -144,11 +163,13 @@ class Mapper:
             for i, u in self.unfolded.items()
         }
 
-    def _copies(self, fill: float, splits: Mapping[int, Split]) -> dict[int, int]:
+    def _copies(self, fill: float, splits: Mapping[int, Split], *, spends: bool) -> dict[int, int]:
         # Latency hardly gains from even layers: copies are dealt out as if splits were free.
         wanted = [replace(d, split=splits[i]) if self._shares_cores else d for i, d in self._wanted.items()]
         capacity = max(self.needed, int(self.hardware.total_crossbars * fill))
-        chosen = spend(wanted, balance(wanted, capacity), capacity) if fill else [1] * len(wanted)
+        chosen = balance(wanted, capacity) if fill else [1] * len(wanted)
+        if fill and spends:
+            chosen = spend(wanted, chosen, capacity)
         # A split into whole rows may not need all of them.
         chosen = [math.prod(grid(d.rows, d.width, n, splits[i])) for (i, d), n in zip(self._wanted.items(), chosen, strict=True)]
         return _for_all_stages(self.flow, dict(zip(self._wanted, chosen, strict=True)))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import final
 
 from pimloom.errors import CapacityError
 from pimloom.program import Block
 from pimloom.targets.crossbar.bundles import is_windowed
-from pimloom.targets.crossbar.geometry import input_columns
+from pimloom.targets.crossbar.geometry import input_columns, input_rows
 from pimloom.targets.crossbar.rings import INFINITY, Ring
 from pimloom.targets.crossbar.scope import Scope, cores_of
 from pimloom.targets.crossbar.stages import Kind, Piece
 from pimloom.targets.crossbar.tasks import Work
 from pimloom.targets.crossbar.timetable import Task
 
+_ROW = attrgetter("row")
 WINDOWINGS = 4  # times that rings may become windows because those before did
 RingKey = tuple[int, str, int, int, int]
 
@@ -77,7 +80,7 @@ class Memory:
         self._runs_of: dict[int, list[_Run]] = {}
         self._make_rings()
         if scope.windowed_cores:
-            self._check_least_bytes()
+            self.check_least_bytes()
 
     def lay_out(self) -> dict[int, int]:
         """Sizes and places everything, given the times of all tasks.
@@ -149,18 +152,21 @@ class Memory:
         """The tasks of a cluster row by row, worked out once."""
         if number not in self._runs_of:
             made: list[_Run] = []
-            for index, task in enumerate(self.work.tasks[number]):
-                if made and made[-1].task.row == task.row:
-                    run = made[-1]
-                    run.last, run.start, run.end = index, min(run.start, task.start), max(run.end, task.end)
-                    run.first_end = min(run.first_end, task.end)
-                else:
-                    made.append(_Run(task, index, task.start, task.end, task.end))
+            last = -1
+            for _, group in itertools.groupby(self.work.tasks[number], key=_ROW):
+                parts = list(group)
+                last += len(parts)
+                ends = [task.end for task in parts]
+                made.append(_Run(parts[0], last, min([task.start for task in parts]), max(ends), min(ends)))
             self._runs_of[number] = made
         return self._runs_of[number]
 
-    def _check_least_bytes(self) -> None:
-        """Finds at once, without timing anything, that tasks of single vectors with one buffer of each kind do not fit."""
+    def check_least_bytes(self) -> None:
+        """Finds at once, without timing anything, that tasks of single vectors with one buffer of each kind do not fit.
+
+        Raises:
+            CapacityError: they do not.
+        """
         hardware = self.scope.hardware
         needed = self._least_bytes()
         core = max(range(len(needed)), key=needed.__getitem__)
@@ -196,13 +202,14 @@ class Memory:
 
     def _least_slot(self, number: int, operand: int) -> tuple[int, int]:
         """Rows and columns of an operand that one vector of a cluster reads, in the middle of its rows."""
-        stage, line = self.scope.stage_at(number), self.work.tasks[number]
-        source = stage.inputs[operand].shape
+        stage, source = self.scope.stage_at(number), self.scope.stage_at(number).inputs[operand].shape
         if stage.inputs[operand].is_broadcast:
             return source.rows, source.width
-        first, last = self.scope.rows_read(stage, operand, line[len(line) // 2]) if line else (0, -1)
-        columns = source.width if stage.kind is Kind.MEAN else stage.window.reach(1)
-        return max(0, last - first + 1), columns
+        if stage.kind is Kind.MEAN:
+            return 1, source.width
+        rows = self.scope.clusters[number].rows(stage.shape.rows)
+        first, last = input_rows(stage, source.rows, source.images, rows[len(rows) // 2]) if rows else (0, -1)
+        return max(0, last - first + 1), stage.window.reach(1)
 
     def ring(self, number: int, operand: int, core: int) -> Ring:
         """The ring that a cluster reads an operand from on one of its cores."""
@@ -241,22 +248,31 @@ class Memory:
         for number, operand, where in self.ring_of:
             if where == core:
                 places[id(self.ring_of[number, operand, where])].append((number, operand))
-        has_changed = False
+        gone: set[int] = set()
+        new: list[Ring] = []
         for ring in sorted(mine, key=lambda r: -r.size_bytes):
             if excess <= 0:
                 break
             made = self._windowed(ring, places[id(ring)])
             gain = ring.size_bytes - sum(self._window_bytes(one) for one in made)
             if gain <= 0:
+                self._forget(made)
                 continue
             excess -= gain
-            has_changed = True
-            self.rings = [one for one in self.rings if one is not ring] + made
+            gone.add(id(ring))
+            new += made
             for one in made:
                 ((number, operand),) = self.windows[id(one)]
                 self.ring_of[number, operand, core] = one
             self.scope.in_memory |= {piece.source for piece in self.scope.flow.sources(ring.value)}
-        return has_changed
+        self.rings = [ring for ring in self.rings if id(ring) not in gone] + new
+        return bool(gone)
+
+    def _forget(self, rings: Sequence[Ring]) -> None:
+        """Drops what is known of windowed rings that are not taken: another ring may get the identity of one that is gone."""
+        for ring in rings:
+            self.windows.pop(id(ring), None)
+            self.padding.pop(id(ring), None)
 
     def _window_bytes(self, ring: Ring) -> int:
         """Bytes of a windowed ring and of the vector that pads it, with what rounding up may add."""
@@ -264,12 +280,12 @@ class Memory:
 
     def _windowed(self, ring: Ring, places: Sequence[tuple[int, int]]) -> list[Ring]:
         """A windowed ring for each (cluster, operand) that reads a ring."""
+        if any(self.scope.stage_at(number).inputs[operand].is_broadcast for number, operand in places):
+            return [ring]
         made: list[Ring] = []
         core = ring.core
         for number, operand in places:
             stage, cluster = self.scope.stage_at(number), self.scope.clusters[number]
-            if stage.inputs[operand].is_broadcast:
-                return [ring]
             channels = self.scope.channels_read(cluster, stage, operand, core)
             one = Ring(core, ring.value, ring.fill, ring.item_bytes, ring.x_start, ring.x_stop, *channels, ring.n_rows)
             one.is_windowed, one.depth, one.span = True, self.scope.buffers_of[number], 1
@@ -366,7 +382,7 @@ class Memory:
                         ring.arrival[row] = min(ring.arrival[row], self.load_key(ring, row, piece.source))
         for value, ends in self._first_ends().items():
             for ring, _ in self.readers_of.get(value, ()):
-                ring.arrival = [min(a, b) for a, b in zip(ring.arrival, ends, strict=True)]
+                ring.arrival = list(map(min, ring.arrival, ends))
 
     def _first_ends(self) -> dict[str, list[float]]:
         """Per computed value and row, when the first part of the row is there."""

@@ -173,9 +173,10 @@ class Ring:
         reach = rows[-1] - rows[0] + 1
         if least >= reach:
             return max(reach, self.n_rows if rows[0] else reach)
-        options = [least, *(d for d in range(least + 1, min(least + slack, reach) + 1) if self._keeps_order(d, rows))]
-        even = [d for d in options if self.n_rows % d == 0]
-        return even[-1] if even else options[-1]
+        deeper = range(min(least + slack, reach), least, -1)
+        even = (d for d in deeper if self.n_rows % d == 0 and self._keeps_order(d, rows))
+        found = next(even, least if self.n_rows % least == 0 else None)
+        return next((d for d in deeper if self._keeps_order(d, rows)), least) if found is None else found
 
     def _keeps_order(self, depth: int, rows: Sequence[int]) -> bool:
         latest: dict[int, float] = {}

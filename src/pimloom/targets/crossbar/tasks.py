@@ -21,14 +21,18 @@ class Work:
     """The tasks of every cluster.
 
     Attributes:
-        tasks: per cluster, in the order in which it takes them; `schedule` gives them their times.
+        tasks: per cluster, in the order in which it takes them; `cut` makes them, `schedule` gives them their times.
     """
 
     def __init__(self, scope: Scope) -> None:
-        """Cuts all clusters."""
+        """Nothing cut yet."""
         self.scope = scope
+        self.tasks: list[list[Task]] = []
+
+    def cut(self) -> None:
+        """Cuts all clusters into tasks."""
         self._share_buffers()
-        self.tasks = [self._tasks_of(number) for number in range(len(scope.clusters))]
+        self.tasks = [self._tasks_of(number) for number in range(len(self.scope.clusters))]
         self._pace()
 
     def schedule(self, rings: Sequence[Ring]) -> None:
@@ -44,10 +48,9 @@ class Work:
                 per_row = size / memory.width_bytes * memory.read_beat_cycles / max(shape.rows, 1)
             arrival[value] = [memory.latency_cycles + self.scope.options.delay_cycles + per_row * (row + 1) for row in range(shape.rows)]
         serial = self.scope.hardware.core.issue.window == 1
-        n = len(self.scope.clusters)
         self._expand_general_needs()
-        server_of = (lambda c: n + self.scope.clusters[c].core) if serial else (lambda c: c)
-        fill(self.tasks, server_of, arrival, self._delays(rings), self.scope.buffers_of)
+        servers = [cluster.core for cluster in self.scope.clusters] if serial else None
+        fill(self.tasks, servers, arrival, self._delays(rings), self.scope.buffers_of)
 
     def _tasks_of(self, number: int) -> list[Task]:
         cluster = self.scope.clusters[number]
@@ -163,11 +166,17 @@ class Work:
         general = {
             v for s in self.scope.flow.stages if s.kind is Kind.GENERAL for v in self.scope.graph.nodes[s.node].outputs if v
         }  # fmt: skip
+        if not general:
+            return
         first = {v: self.scope.stage_of[v].output for v in general}
         for line in self.tasks:
-            for task in line:
-                if any(v in general for v, _, _ in task.needs):
-                    task.needs = tuple((first[v], -1, -1) if v in general else (v, a, b) for v, a, b in task.needs)
+            if not line or general.isdisjoint(v for v, _, _ in line[0].needs):
+                continue
+            old = new = line[0].needs
+            for index, task in enumerate(line):
+                if index == 0 or task.needs is not old:  # parts of a row share what they need
+                    old, new = task.needs, tuple((first[v], -1, -1) if v in general else (v, a, b) for v, a, b in task.needs)
+                task.needs = new
 
     def _delays(self, all_rings: Sequence[Ring]) -> dict[str, float]:
         """Per value, cycles until a row has reached its readers: what a port takes that sends, or receives, all of it."""

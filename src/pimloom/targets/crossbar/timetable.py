@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import final
 
 from pimloom.errors import InternalError
@@ -51,114 +51,143 @@ class Task:
     end: float = 0.0
 
 
+@final
+@dataclass(slots=True)
+class _Row:
+    """A row of a value that clusters make.
+
+    Attributes:
+        parts: tasks that are not done yet.
+        latest: end of the last one that is.
+        waiting: clusters whose next task needs it.
+    """
+
+    parts: int = 0
+    latest: float = 0.0
+    waiting: list[int] = field(default_factory=list[int])
+
+
 def fill(
-    tasks: Sequence[Sequence[Task]], server_of: Callable[[int], int], arrival: Mapping[str, Sequence[float]],
+    tasks: Sequence[Sequence[Task]], servers: Sequence[int] | None, arrival: Mapping[str, Sequence[float]],
     delays: Mapping[str, float], buffers: Sequence[int],
 ) -> None:  # fmt: skip
     """Gives every task its start and end.
 
     Args:
         tasks: per cluster, in the order it must take them.
-        server_of: cluster to the server it shares with others (itself, or its core where cores work serially).
+        servers: per cluster, the server that it shares with others (its core where cores work serially); None if each has its own.
         arrival: values that come from outside: time of each row.
         delays: per value, time from the end of a task until readers elsewhere have its result; 0 where absent.
         buffers: per cluster, tasks that may be under way at once.
+
+    Raises:
+        InternalError: tasks need each other in a circle.
     """
-    parts: defaultdict[tuple[str, int], int] = defaultdict(int)
-    for line in tasks:
-        for task in line:
-            if task.makes:
-                parts[task.makes] += 1
-    ready_at: dict[tuple[str, int], float] = {}
-    latest: defaultdict[tuple[str, int], float] = defaultdict(float)
-    waiting: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    rows, never = _rows_of(tasks), _Row(parts=1)
     missing = [0] * len(tasks)
     known = [0.0] * len(tasks)  # when the rows that a cluster's next task needs are there
     freed = [0.0] * len(tasks)  # when its buffers are
     place = [0] * len(tasks)
-    free: defaultdict[int, float] = defaultdict(float)
-    queues: defaultdict[int, list[tuple[float, int, int]]] = defaultdict(list)
+    free = [0.0] * (len(tasks) if servers is None else max(servers, default=-1) + 1)
+    due = [INFINITY] * len(free)
+    queues: list[list[tuple[float, int]]] = [[] for _ in free]
     events: list[tuple[float, int]] = []  # (time, server)
-    due: dict[int, float] = {}
 
-    def enlist(cluster: int) -> None:
-        """Looks at the next task of a cluster; puts it into its server's queue when its rows are known."""
-        if place[cluster] == len(tasks[cluster]):
+    def enlist(cluster: int, before: Task | None) -> None:
+        """Looks at the next task of a cluster; offers it to its server when its rows are known."""
+        index, line = place[cluster], tasks[cluster]
+        if index == len(line):
             return
-        index = place[cluster]
-        task = tasks[cluster][index]
-        before = index - buffers[cluster]
-        freed[cluster] = tasks[cluster][before].end + EPSILON if before >= 0 else 0.0
-        missing[cluster] = 0
+        task, earlier = line[index], index - buffers[cluster]
+        freed[cluster] = line[earlier].end + EPSILON if earlier >= 0 else 0.0
         # What the part of a row before this one needed is there.
-        if index == 0 or task.needs is not tasks[cluster][index - 1].needs:
+        if before is None or task.needs is not before.needs:
             look_up(cluster, task)
         if missing[cluster] == 0:
             offer(cluster)
 
     def look_up(cluster: int, task: Task) -> None:
         """Finds when the rows that a task needs are there, and counts those of which that is not known yet."""
-        known[cluster] = 0.0
+        latest, lacking = 0.0, 0
         for value, first, last in task.needs:
             outside = arrival.get(value)
             if outside is not None:
-                known[cluster] = max(known[cluster], max(outside[first : last + 1], default=0.0))
+                latest = max(latest, max(outside[first : last + 1], default=0.0))
                 continue
-            for row in range(first, last + 1):
-                time = ready_at.get((value, row))
-                if time is None:
-                    missing[cluster] += 1
-                    waiting[value, row].append(cluster)
-                else:
-                    known[cluster] = max(known[cluster], time + delays.get(value, 0.0))
+            delay = delays.get(value, 0.0)
+            for number in range(first, last + 1):
+                row = rows.get((value, number), never)
+                if row.parts:
+                    lacking += 1
+                    row.waiting.append(cluster)
+                elif row.latest + delay > latest:
+                    latest = row.latest + delay
+        known[cluster], missing[cluster] = latest, lacking
 
     def offer(cluster: int) -> None:
-        server = server_of(cluster)
-        heapq.heappush(queues[server], (max(known[cluster], freed[cluster]), cluster, place[cluster]))
+        """Lets a server know of a task; it has at most one event at a time at which it takes the first that is ready."""
+        ready = known[cluster] if known[cluster] > freed[cluster] else freed[cluster]
+        if servers is None:
+            heapq.heappush(events, (ready if ready > free[cluster] else free[cluster], cluster))
+            return
+        server = servers[cluster]
+        heapq.heappush(queues[server], (ready, cluster))
         wake(server)
 
     def wake(server: int) -> None:
-        """Makes sure that a server looks at its queue when its first task can begin; one event per server is enough."""
+        """Makes sure that a shared server looks at its queue when its first task can begin."""
         begin = max(queues[server][0][0], free[server])
-        if begin < due.get(server, INFINITY):
+        if begin < due[server]:
             due[server] = begin
             heapq.heappush(events, (begin, server))
 
-    def finish(task: Task) -> None:
-        key = task.makes
-        if key is None:
-            return
-        latest[key] = max(latest[key], task.end)
-        parts[key] -= 1
-        if parts[key]:
-            return
-        ready_at[key] = latest[key]
-        delay = delays.get(key[0], 0.0)
-        for cluster in waiting.pop(key, ()):
-            known[cluster] = max(known[cluster], latest[key] + delay)
+    def finish(row: _Row, value: str) -> None:
+        """Tells those who wait for a row that it is there."""
+        at = row.latest + delays.get(value, 0.0)
+        for cluster in row.waiting:
+            if at > known[cluster]:
+                known[cluster] = at
             missing[cluster] -= 1
             if missing[cluster] == 0:
                 offer(cluster)
 
     for cluster in range(len(tasks)):
-        enlist(cluster)
+        enlist(cluster, None)
     done = 0
     while events:
         time, server = heapq.heappop(events)
-        if due.get(server) != time:
+        if servers is None:
+            cluster = server
+        elif due[server] == time:
+            due[server] = INFINITY
+            _, cluster = heapq.heappop(queues[server])
+        else:
             continue
-        del due[server]
-        _, cluster, index = heapq.heappop(queues[server])
-        begin = time
-        task = tasks[cluster][index]
-        task.start = begin
-        free[server] = begin + task.busy + task.pause
-        task.end = begin + task.busy + task.tail
+        task = tasks[cluster][place[cluster]]
+        task.start = time
+        free[server] = time + task.busy + task.pause
+        end = task.end = time + task.busy + task.tail
         done += 1
         place[cluster] += 1
-        finish(task)
-        enlist(cluster)
-        if queues[server]:
+        if task.makes is not None:
+            row = rows[task.makes]
+            if end > row.latest:
+                row.latest = end
+            row.parts -= 1
+            if not row.parts:
+                finish(row, task.makes[0])
+        enlist(cluster, task)
+        if servers is not None and queues[server]:
             wake(server)
     if done != sum(len(line) for line in tasks):
         raise InternalError(f"the timetable placed {done} of {sum(len(line) for line in tasks)} tasks")
+
+
+def _rows_of(tasks: Sequence[Sequence[Task]]) -> dict[tuple[str, int], _Row]:
+    """All rows that tasks make, by value and number."""
+    rows: defaultdict[tuple[str, int], _Row] = defaultdict(_Row)
+    for line in tasks:
+        for task in line:
+            if task.makes is not None:
+                rows[task.makes].parts += 1
+    return rows
