@@ -6,7 +6,7 @@
     python benchmarks/sram.py prefill [TOKENS ...]  one Llama-style layer reading 1 to 2048 tokens
     python benchmarks/sram.py decode [BATCH ...]    one Llama-style layer making a token for 1 to 64 sequences of 128
     python benchmarks/sram.py refresh               a DRAM channel: refreshes spread over all transfers against refreshes when they are due
-    python benchmarks/sram.py cases [COUNT]         random matrices: `auto` against the best of the strategies
+    python benchmarks/sram.py cases [COUNT] [any]   random matrices: `auto` against the best of the strategies; `any`: at any bandwidth
 
 `--hardware NAME` chooses the machine (gpp-256).
 """
@@ -134,13 +134,14 @@ def bert(machine: SramHardware) -> None:
             f"{result.cycles:,} cycles, link {link:.2f}")  # fmt: skip
 
 
-def cases(machine: SramHardware, count: int) -> None:
-    """Random products: cycles of `auto` against the best strategy, each with its own N, n and s."""
+def cases(machine: SramHardware, count: int, *, at_any: bool) -> None:
+    """Random products: cycles of `auto` against the best strategy, each with its own N, n and s; at powers of two or at any bandwidth."""
     rng = np.random.Generator(np.random.Philox(0))
     gains: list[float] = []
     for _ in range(count):
         work = Work(*(int(low * 2 ** rng.uniform(0, high)) for low, high in ((1, 9), (32, 5), (32, 5))))
-        changes = (f"link.bytes_per_cycle={rng.choice([8, 16, 32, 64, 128, 256, 512])}",
+        rate = int(8 * 2 ** rng.uniform(0, 6)) if at_any else rng.choice([8, 16, 32, 64, 128, 256, 512])
+        changes = (f"link.bytes_per_cycle={rate}",
                    f"memories.result_bytes={rng.choice([65536, 131072, 262144])}")  # fmt: skip
         hardware = sram_machine(machine.name, *changes)
         found = {
@@ -216,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif given.what == "bert":
         bert(machine)
     elif given.what == "cases":
-        cases(machine, int(given.values[0]) if given.values else 50)
+        cases(machine, int(given.values[0]) if given.values else 50, at_any="any" in given.values[1:])
     else:
         build, sizes = (prefill, (1, 16, 128, 512, 2048)) if given.what == "prefill" else (decode, (1, 8, 64))
         for size in [int(v) for v in given.values] or sizes:

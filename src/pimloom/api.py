@@ -296,7 +296,7 @@ def occupancy_figures(program: Program) -> tuple[OccupancyFigure, ...]:
     if not compared:
         return (whole,)
     told = {f"{strategy} (N {plan.macros}, n {plan.vectors})": (made, plan.macros) for strategy, (made, plan) in compared.items()}
-    return whole, OccupancyFigure(f"'{name}', its heaviest product, alone under each strategy", _occupancies(told))
+    return whole, OccupancyFigure(f"'{name}', its heaviest product, alone under each strategy as predicted best", _occupancies(told))
 
 
 def _occupancies(programs: Mapping[str, tuple[Program, int]]) -> tuple[Occupancy, ...]:

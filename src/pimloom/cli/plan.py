@@ -69,9 +69,11 @@ def plan_command(
     _check_given(model, sizes, held, figure, ablate=ablate)
     if shapes and model is None:
         raise UsageError("--shape: given without a network, whose inputs it is for; add a MODEL or leave it out")
+    if bandwidth is not None and any(change.split("=")[0].strip() == "link.bytes_per_cycle" for change in changes or ()):
+        raise UsageError("--bandwidth: given with --set link.bytes_per_cycle, which says the same; leave one of them out")
     machine = _sram(hardware, [*(changes or ()), *([f"link.bytes_per_cycle={bandwidth}"] if bandwidth is not None else [])])
     if ablate:
-        _check_ablation(held, strategy, figure)
+        _check_ablation(held, strategy, figure, is_simulated=is_simulated)
     if model is not None:
         from pimloom.cli.plan_network import draw_network_plans, draw_network_steps
 
@@ -151,10 +153,12 @@ def _check_given(model: str | None, sizes: Held, held: Held, figure: str | None,
             raise UsageError(f"{name}: given with the network '{model}', whose layers have settings of their own; leave it out")
 
 
-def _check_ablation(held: Held, strategy: str, figure: str | None) -> None:
+def _check_ablation(held: Held, strategy: str, figure: str | None, *, is_simulated: bool) -> None:
     """Refuses what an ablation needs or would ignore."""
     if held[0] is None or held[1] is None:
         raise UsageError("--ablate: no design point found, --macros and --residency expected; give e.g. --macros 128 --residency 4")
+    if is_simulated:
+        raise UsageError("--simulate: given with --ablate, which always simulates; leave it out")
     for option, is_given in (("--write-speed", held[2] is not None), ("--strategy", strategy != "auto"), ("--figure", figure is not None)):
         if is_given:
             raise UsageError(f"{option}: given with --ablate, which goes through all of them; leave it out")
@@ -192,6 +196,9 @@ def _sram(hardware: str, changes: list[str]) -> SramHardware:
 
 def _draw(console: Console, machine: SramHardware, work: Work, found: Sequence[Plan], held: Held, *, is_simulated: bool) -> None:
     """The plans as a table, with what its letters mean."""
+    from pimloom.targets.sram.lower import MOST_ROWS
+    from pimloom.targets.sram.plan import rows_of
+
     names = [name for name, value in zip("Nns", held, strict=True) if value is not None]
     tiles = f"{work.tiles(machine):,} tiles of {machine.macro.rows} x {machine.macro.cols}, {work.strips(machine):,} strips"
     console.print(
@@ -205,6 +212,11 @@ def _draw(console: Console, machine: SramHardware, work: Work, found: Sequence[P
     for plan in found:
         table.add_row(*_cells(machine, plan))
     console.print(table)
+    rows = rows_of(machine, work, found[0])
+    if rows > MOST_ROWS:
+        console.print(
+            f"a program would have {rows:,} rows, {MOST_ROWS:,} at most are expected: it is planned, but cannot be compiled", soft_wrap=True
+        )
     console.print(_LEGEND.format("simulated" if is_simulated else "predicted"), soft_wrap=True)
 
 
@@ -222,9 +234,17 @@ def _cells(machine: SramHardware, plan: Plan) -> list[str]:
     streams = "inputs" if plan.dataflow is Dataflow.ACTIVATIONS else "weights <>" if plan.is_serpentine else "weights"
     return [
         plan.strategy, streams, str(plan.macros), str(plan.vectors), str(plan.bytes_per_cycle), str(plan.writers),
-        str(stagger) if stagger else "-", str(plan.groups), f"{plan.cycles:,.0f}", f"{plan.bound_cycles:,.0f}",
+        str(stagger) if stagger else "-", str(plan.groups), _cycles_text(plan.cycles), _cycles_text(plan.bound_cycles),
         f"{plan.bound_cycles / plan.cycles:.2f}",
     ]  # fmt: skip
+
+
+def _cycles_text(cycles: float) -> str:
+    """Cycles with all digits, as far as a table has room for them."""
+    return f"{cycles:,.0f}" if cycles < _MANY_CYCLES else f"{cycles:.3e}"
+
+
+_MANY_CYCLES = 1e8
 
 
 __all__ = ["plan_command"]

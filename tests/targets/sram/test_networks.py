@@ -10,7 +10,7 @@ from targets.sram.jobs import heads_graph, machine, plan, product_graph, program
 
 import pimloom
 from pimloom import api
-from pimloom.errors import CapacityError, ModelError, ProgramError, UsageError
+from pimloom.errors import CapacityError, InternalError, ModelError, ProgramError, UsageError
 from pimloom.execute import Interpreter
 from pimloom.ir.evaluate import evaluate
 from pimloom.ir.ops import full_attributes
@@ -57,6 +57,24 @@ def test_simulation_chooses_and_notes_its_plans() -> None:
     slow = pimloom.compile("tiny_transformer", "gpp-256", effort=1, strategy="in_situ")
     assert run.simulate().cycles <= slow.simulate().cycles
     assert {p["strategy"] for p in slow.program.notes["plans"].values()} == {"in_situ"}
+
+
+@pytest.mark.parametrize("bandwidth", [8, 64])
+def test_auto_is_never_slower_on_a_network_and_more_effort_never_worse(bandwidth: int) -> None:
+    graph, hardware = quantised("lenet"), machine("gpp-256", f"link.bytes_per_cycle={bandwidth}")
+
+    def found(effort: int, strategy: str) -> float:
+        return api.cycles(compile_network(graph, hardware, Request(Mode.LATENCY, 1, effort, 0, api.cycles, lambda _: None, strategy)))[0]
+
+    for effort in (0, 1):
+        assert found(effort, "auto") <= min(found(effort, name) for name in ("in_situ", "naive_ping_pong", "generalized")), effort
+    by_effort = [found(effort, "auto") for effort in (0, 1, 2)]
+    assert by_effort == sorted(by_effort, reverse=True)
+
+
+def test_the_way_back_and_swaps_do_not_go_together() -> None:
+    with pytest.raises(InternalError, match="a way back was planned for halves that swap"):
+        program(machine(), product_graph(40, 64, 64), plan("naive_lock_step", 2, 8, 8, is_serpentine=True))
 
 
 def test_attention_writes_activations_into_macros() -> None:

@@ -69,6 +69,13 @@ def test_chunks_of_other_sizes_than_asked_for_are_said() -> None:
     assert "vectors make" not in command("plan", "--rows", 64, "--cols", 64, "--vectors", 112, "--residency", 56)[1]
 
 
+def test_a_plan_of_which_no_program_can_be_made_says_so() -> None:
+    code, out, _ = command("plan", "--rows", 32768, "--cols", 32768, "--vectors", 4096)
+    assert code == 0
+    assert re.search(r"a program would have [\d,]+ rows, 32,000,000 at most are expected", out)
+    assert "…" not in out
+
+
 def test_figure_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     code, _, _ = command("plan", *SIZES, "--figure", tmp_path / "f.html")
     assert code == 0
@@ -180,6 +187,8 @@ REFUSED = {
     "--hardware isaac": "hardware 'isaac': kind crossbar found, sram expected; choose e.g. gpp-256",
     "--ablate": "--ablate: no design point found, --macros and --residency expected",
     "--ablate --macros 8 --residency 4 --write-speed 8": "--write-speed: given with --ablate, which goes through all of them",
+    "--ablate --macros 8 --residency 4 --simulate": "--simulate: given with --ablate, which always simulates; leave it out",
+    "--bandwidth 64 --set link.bytes_per_cycle=32": "--bandwidth: given with --set link.bytes_per_cycle, which says the same",
     "--ablate --macros 8 --residency 4 --figure f.html": "--figure: given with --ablate",
     "--set memories.sums=private --macros 256 --residency 48": "result memory (bytes): 6291456 needed, 262144 available on 'gpp-256'",
 }

@@ -30,8 +30,11 @@ Timings = dict[tuple[Work | int, bool, int, Plan | None], float]
 """Simulated cycles by work (or node, on the SFU), whether its weights are a value, bandwidth, and plan."""
 
 ALIGNMENT_BYTES: Final = 64
-MOST_ROWS_COMPARED: Final = 150_000
-"""Rows up to which, at effort 1, a whole network is also tried with the best predictions, and under `auto` with every strategy."""
+MOST_ROWS_COMPARED: Final[Mapping[int, int]] = {0: 50_000, 1: 1_000_000}
+"""Rows up to which whole networks are also tried in other ways, under `auto` with every strategy, by effort; any number beyond."""
+
+FEW_ROWS: Final = 150_000
+"""Rows up to which effort 1 also tries what effort 0 does."""
 
 GENERAL_BYTES: Final = 2048
 """Operands and results of one block of a general node."""
@@ -56,26 +59,52 @@ def compile_network(graph: Graph, hardware: Hardware, request: Request) -> Progr
     _check_widths(network, hardware)
     request.progress("planning")
     timings: Timings = {}
-    steps = STEPS[request.effort]
-    best = _compile_as(network, hardware, request, wanted, steps, wanted, timings)
-    if request.cost is None or request.effort == 0 or (request.effort == 1 and best.n_rows > MOST_ROWS_COMPARED):
+    trials = _trials(wanted, request.effort, has_one_step=len(network.steps) == 1)
+    best = _compile_as(network, hardware, request, trials[0], wanted, timings)
+    if request.cost is None or best.n_rows > MOST_ROWS_COMPARED.get(request.effort, best.n_rows):
         return best
+    if best.n_rows > FEW_ROWS and request.effort == 1:
+        trials = [trial for trial in trials if trial.steps]
     # The fastest plan of each product alone need not be the fastest where the next product's weights are written ahead.
-    families = (wanted, *BASELINES) if wanted == "auto" else (wanted,)
-    others = [(family, tried) for family in families for tried in (steps, 0)][1:]
-    found = [best, *(_compile_as(network, hardware, request, *other, wanted, timings) for other in others)]
+    found = [best, *(_compile_as(network, hardware, request, trial, wanted, timings) for trial in trials[1:])]
     return min(found, key=lambda program: request.cost(program)[0] if request.cost else 0)
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """How the products of a whole network are planned.
+
+    Attributes:
+        family: of strategies.
+        steps: settings that are tried around the best predictions.
+        is_laddered: whether what is found with less bandwidth is considered, too.
+    """
+
+    family: str
+    steps: int
+    is_laddered: bool
+
+
+def _trials(wanted: str, effort: int, *, has_one_step: bool) -> list[_Trial]:
+    """What is tried for a network: under `auto` every strategy as well, and all that smaller efforts try.
+
+    What one product does with less bandwidth says little of a network, where products share the link with their neighbours: the
+    ladder is for single products, and for larger efforts.
+    """
+    families = (wanted, *BASELINES) if wanted == "auto" else (wanted,)
+    efforts = range(effort, -1, -1)
+    found = [_Trial(family, STEPS[e], STEPS[e] > 0 and (e > 1 or has_one_step)) for e in efforts for family in families]
+    return list(dict.fromkeys(found))
+
+
 def _compile_as(
-    network: Network, hardware: SramHardware, request: Request, family: str, steps: int, wanted: str, timings: Timings
+    network: Network, hardware: SramHardware, request: Request, trial: _Trial, wanted: str, timings: Timings
 ) -> Program:  # fmt: skip
-    """The program in which every product has the plan of one family, found in so many steps."""
-    # What one product does with less bandwidth says little of a network, where products share the link with their neighbours.
-    is_laddered = request.effort > 1 or len(network.steps) == 1
+    """The program in which every product has the plan that a trial gives it."""
 
     def pick(work: Work, timer: Timer | None) -> Plan:
-        return choose(hardware, work, family, timer, steps, is_laddered=is_laddered)
+        return choose(hardware, work, trial.family, timer, trial.steps, is_laddered=trial.is_laddered)
 
     return program_of(network, hardware, request, plan_steps(network, hardware, request, pick, timings), wanted)
 

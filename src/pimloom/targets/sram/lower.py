@@ -169,6 +169,9 @@ class _ProductRows:
         self.to, self.emitted, self.hardware = lowering, lowering.emitted, lowering.hardware
         self.product, self.work, self.plan, self.matrix = product, product.work, plan, matrix
         self.strategy = STRATEGIES[plan.strategy]
+        if plan.is_serpentine and plan.strategy == "naive_lock_step":
+            # Batches of halves that meet at the turn would wait for each other.
+            raise InternalError(f"product of node {product.node}: a way back was planned for halves that swap")
         self.chunks: ChunkTable = chunk_table(product.work, plan.vectors)
         self.row_tiles, self.strips = self.work.row_tiles(self.hardware), self.work.part_strips(self.hardware)
         self.half = max(plan.macros // 2, 1) if plan.strategy == "naive_lock_step" else 0

@@ -37,7 +37,7 @@ FARTHER: Final = 4
 """Times the steps of a strategy that `auto` has behind them."""
 
 RUNNERS_UP: Final = 5
-"""Plans of each strategy that a rung hands to other bandwidths, its best among them."""
+"""Plans of each strategy that a rung hands to other bandwidths, its best among them; `FARTHER` times as many of `auto`."""
 
 LEAST_GAIN: Final = 1.5
 """Times the cycles of the best plan: the bound of a rung below from which on nothing found there is considered."""
@@ -126,7 +126,9 @@ class _Tuner:
             plans += [self.tuned(rate, family) for family in BASELINES if wanted == "auto" and self._may(rate, family)]
             seen = dict.fromkeys(_bare(plan) for plan in plans)
             self._found[rate, wanted] = self._around(rate, seen, is_free=wanted == "auto")
-            self._runners_up[rate, wanted] = sorted(seen, key=lambda plan: self._cycles(rate, plan))[:RUNNERS_UP]
+            self._runners_up[rate, wanted] = sorted(seen, key=lambda plan: self._cycles(rate, plan))[
+                : RUNNERS_UP * (FARTHER if wanted == "auto" else 1)
+            ]
         return self._found[rate, wanted]
 
     def _around(self, rate: int, seen: dict[Plan, None], *, is_free: bool) -> Plan:
