@@ -204,6 +204,13 @@ def test_the_search_relists_what_it_tries_and_keeps_the_best(name: str, mode: Mo
     assert_conforms(program.graph, program)
 
 
+def test_samples_overlap_in_throughput_mode_only() -> None:
+    """Where the latency of a sample counts, samples follow one another in the order that is best for one."""
+    one, three = (relisted(split_rows(lowered("squeeze excite", "pimcomp-default", Mode.LATENCY, n))) for n in (1, 3))
+    assert np.array_equal(one.rows, three.rows)
+    assert three.rows["stage"].max() == 0
+
+
 def test_durations_that_are_given_count() -> None:
     """Core 1 is said to be busy for 5 or 50 cycles before it can receive: core 0 has the message between its pieces, or after them."""
     program = made_by_hand([
@@ -259,7 +266,7 @@ def made_by_hand(streams: Sequence[Sequence[Made]], samples: int = 1) -> Program
     dep_ptr, dep_row = ragged([[row for row, _ in one.after] for one in flat])
     sizes = [len(stream) for stream in streams] + [0] * (frame.n_processors - len(streams))
     return replace(
-        frame, samples=samples, rows=rows, partner=partner, stream_ptr=np.cumsum([0, *sizes]), dep_ptr=dep_ptr, dep_row=dep_row,
+        frame, samples=samples, mode="throughput" if samples > 1 else "latency", rows=rows, partner=partner, stream_ptr=np.cumsum([0, *sizes]), dep_ptr=dep_ptr, dep_row=dep_row,
         dep_distance=ragged([[back for _, back in one.after] for one in flat])[1],
     )  # fmt: skip
 

@@ -46,7 +46,7 @@ class Relisted:
 
     Attributes:
         program: the program.
-        cycles: that the schedule takes: of one sample for programs of one, between samples for others.
+        cycles: that the schedule takes: between samples where they overlap, of one sample otherwise.
     """
 
     program: Program
@@ -57,7 +57,7 @@ def relist(program: Program, duration: Array | None = None, *, below: float = ma
     """Puts the rows of a program in the order of a schedule.
 
     Args:
-        program: one that `can_relist`.
+        program: one that `can_relist`; only in throughput mode do its samples overlap on a processor.
         duration: int64[n], cycles of each row, if not those on an idle machine.
         below: cycles between samples from which on an order is of no use.
 
@@ -73,7 +73,7 @@ def relist(program: Program, duration: Array | None = None, *, below: float = ma
     if once is None:
         return None
     time, end, places = once
-    if program.samples > 1:
+    if program.samples > 1 and program.mode == "throughput":
         # Who comes first in a sample by itself chooses first.
         found = places.periodic(np.argsort(time, kind="stable"), min(below, end))
         if found is not None:
