@@ -266,7 +266,8 @@ def made_by_hand(streams: Sequence[Sequence[Made]], samples: int = 1) -> Program
     dep_ptr, dep_row = ragged([[row for row, _ in one.after] for one in flat])
     sizes = [len(stream) for stream in streams] + [0] * (frame.n_processors - len(streams))
     return replace(
-        frame, samples=samples, mode="throughput" if samples > 1 else "latency", rows=rows, partner=partner, stream_ptr=np.cumsum([0, *sizes]), dep_ptr=dep_ptr, dep_row=dep_row,
+        frame, samples=samples, mode="throughput" if samples > 1 else "latency",
+        rows=rows, partner=partner, stream_ptr=np.cumsum([0, *sizes]), dep_ptr=dep_ptr, dep_row=dep_row,
         dep_distance=ragged([[back for _, back in one.after] for one in flat])[1],
     )  # fmt: skip
 
