@@ -80,7 +80,7 @@ _ROOMY: Final = (Trial(0.5, BALANCED), Trial(0.35, BALANCED))
 # a core are what few copies need to keep all cores busy; many do it better one sample after the other.
 _SERIAL: Final[Mapping[Mode, tuple[Trial, ...]]] = {
     Mode.LATENCY: tuple(Trial(fill, NEIGHBOURS) for fill in (0.3, 0.88, 0.5, 0.2, 0.12)),
-    Mode.THROUGHPUT: (*(Trial(fill, NEIGHBOURS, overlaps=True) for fill in (0.3, 0.2, 0.12, 0.5, 0.88)),),
+    Mode.THROUGHPUT: tuple(Trial(fill, NEIGHBOURS, overlaps=True) for fill in (0.3, 0.2, 0.12, 0.5, 0.88)),
 }
 SERIAL_SLACK_ROWS: Final = 32
 """Of a ring where cores do one thing at a time: what lets a core go on while the next one is busy with something else."""

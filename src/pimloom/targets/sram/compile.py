@@ -65,6 +65,8 @@ def compile_network(graph: Graph, hardware: Hardware, request: Request) -> Progr
         return best
     if best.n_rows > FEW_ROWS and request.effort == 1:
         trials = [trial for trial in trials if trial.steps]
+    if len(trials) == 1:
+        return best
     # The fastest plan of each product alone need not be the fastest where the next product's weights are written ahead.
     found = [best, *(_compile_as(network, hardware, request, trial, wanted, timings) for trial in trials[1:])]
     return min(found, key=lambda program: request.cost(program)[0] if request.cost else 0)

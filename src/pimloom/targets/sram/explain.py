@@ -156,7 +156,7 @@ def heaviest_product(program: Program) -> tuple[str, dict[str, tuple[Program, Pl
         return "", {}
     name = max(planned, key=lambda one: (planned[one]["dataflow"] == Dataflow.WEIGHTS.value, planned[one]["planned_cycles"]))
     network = analyse(program.graph, hardware.macro)
-    (step,) = (s for s in network.steps if isinstance(s, Product) and program.graph.nodes[s.node].name == name)
+    step = next(s for s in network.steps if isinstance(s, Product) and program.graph.nodes[s.node].name == name)
     found: dict[str, tuple[Program, Plan]] = {}
     for strategy in BASELINES:
         with contextlib.suppress(CapacityError):

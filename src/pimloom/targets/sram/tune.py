@@ -28,7 +28,7 @@ Timer = Callable[[SramHardware, Plan], float]
 """Simulated cycles of a plan on a machine, which is the one that is compiled for but for its bandwidth."""
 
 MANY_PASSES: Final = 6000
-"""Passes of a tile from which on a job is long: predictions are within a few percent, and simulating takes its time."""
+"""Passes of a tile from which on a job is long: simulating it takes its time, so nothing around the best predictions is tried."""
 
 FAR_BEHIND: Final = 1.3
 """Times the fastest prediction: what is farther behind is not simulated for a long job."""
@@ -111,13 +111,10 @@ class _Tuner:
         return self._priced(self._fastest(self._hardware.link.bytes_per_cycle, plans))
 
     def first_plans(self, rate: int, wanted: str) -> tuple[Plan, ...]:
-        """The most promising settings of a family; for `auto` those of every strategy as well."""
-        found = list(self._promising(rate, wanted).plans)
-        for family in BASELINES if wanted == "auto" else ():
-            if self._may(rate, family):
-                found += self._promising(rate, family).plans
+        """The most promising settings of a family, which for `auto` are those of every strategy and more."""
+        found = self._promising(rate, wanted).plans
         fastest = min(plan.cycles for plan in found if not plan.is_serpentine)
-        return tuple(dict.fromkeys(plan for plan in found if not self.is_long or plan.cycles <= FAR_BEHIND * fastest))
+        return tuple(plan for plan in found if not self.is_long or plan.cycles <= FAR_BEHIND * fastest)
 
     def tuned(self, rate: int, wanted: str) -> Plan:
         """The fastest plan of a family that a search at one bandwidth finds."""
