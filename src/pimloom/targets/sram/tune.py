@@ -4,9 +4,10 @@ Every strategy is tuned alike: the most promising settings by prediction (`predi
 `auto` begins where the strategies ended, and adds what only it may do, so it is never slower than one of them.
 
 More bandwidth should never be slower, but a search ends in some local optimum, and where the link no longer matters another one
-may be found for more bandwidth. So settings are tuned at the rungs of a ladder, powers of two, and a bandwidth takes the best of
-what was found at the rungs up to it (and, between two rungs, at the one above). What remains is that fixed settings may be
-slower with more bandwidth, where requests overtake each other: one or two cycles, rarely.
+may be found for more bandwidth. So settings are tuned at the rungs of a ladder, and a bandwidth takes the best of what was found at
+the rungs up to it, and at those between it and the next power of two. Strategies have powers of two for rungs; `auto` has others
+between them, where it goes on from what the powers of two on both sides found. What remains is that fixed settings may be slower
+with more bandwidth, where requests overtake each other: one or two cycles, rarely.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ FARTHER: Final = 4
 RUNNERS_UP: Final = 5
 """Plans of each strategy that a rung hands to other bandwidths, its best among them; `FARTHER` times as many of `auto`."""
 
+RUNGS_PER_OCTAVE: Final = 4
+"""Rungs of `auto` from a power of two to the next."""
+
 LEAST_GAIN: Final = 1.5
 """Times the cycles of the best plan: the bound of a rung below from which on nothing found there is considered."""
 
@@ -66,7 +70,7 @@ def choose(
     found = candidates(hardware, work, wanted, **fixed)
     if timer is None:
         return found[0]
-    tuner = _Tuner(hardware, work, timer, steps)
+    tuner = _Tuner(hardware, work, timer, steps, is_laddered)
     if not steps and (tuner.is_long or len(found) == 1):
         return found[0]
     if any(fixed.values()):
@@ -80,8 +84,8 @@ def choose(
 class _Tuner:
     """Plans of one product, each simulated once for each bandwidth."""
 
-    def __init__(self, hardware: SramHardware, work: Work, timer: Timer, steps: int) -> None:
-        self._hardware, self._work, self._timer, self._steps = hardware, work, timer, steps
+    def __init__(self, hardware: SramHardware, work: Work, timer: Timer, steps: int, is_laddered: bool) -> None:
+        self._hardware, self._work, self._timer, self._steps, self._is_laddered = hardware, work, timer, steps, is_laddered
         self._machines: dict[int, SramHardware] = {hardware.link.bytes_per_cycle: hardware}
         self._timed: dict[tuple[int, Plan], float] = {}
         self._found: dict[tuple[int, str], Plan] = {}
@@ -89,22 +93,27 @@ class _Tuner:
         self.is_long = work.tiles(hardware) * work.chunks(max(useful_vectors(hardware, work))) > MANY_PASSES
 
     def over_the_ladder(self, wanted: str) -> Plan:
-        """The fastest plan of a family among those found at the rungs up to the machine's bandwidth, or the one above it."""
+        """The fastest plan of a family among those found at the rungs up to the power of two that is not below the bandwidth."""
         rate = self._hardware.link.bytes_per_cycle
-        rung = 1 << (rate - 1).bit_length()
-        best = self.best_of(self._of_rung(rung, wanted))
-        while rung > 1:
-            rung //= 2
+        top = 1 << (rate - 1).bit_length()
+        best = self.best_of(self._of_rung(top, wanted))
+        for rung in _rungs_below(top, RUNGS_PER_OCTAVE if wanted == "auto" else 1):
             if rung < rate // 2 and self._promising(rung, wanted).least_bound >= LEAST_GAIN * best.cycles:
                 break
             best = self.best_of([best, *self._of_rung(rung, wanted)])
         return best
 
     def _of_rung(self, rung: int, wanted: str) -> list[Plan]:
-        """The best that was found at a rung, for `auto` by every strategy, too: at another bandwidth another may be the fastest."""
-        families = [family for family in BASELINES if wanted == "auto" and self._may(rung, family)]
-        best = [self.tuned(rung, family) for family in (*families, wanted)]
-        return [*best, *(plan for family in (*families, wanted) for plan in self._runners_up[rung, family])]
+        """The best that was found at a rung, and what came next."""
+        families = self._families(rung, wanted)
+        best = [self.tuned(rung, family) for family in families]
+        return [*best, *(plan for family in families for plan in self._runners_up[rung, family])]
+
+    def _families(self, rung: int, wanted: str) -> list[str]:
+        """What is tuned at a rung: for `auto` every strategy that has it, too, as at another bandwidth another may be faster."""
+        if wanted != "auto" or self._is_between(rung):
+            return [wanted]
+        return [*(family for family in BASELINES if self._may(rung, family)), wanted]
 
     def best_of(self, plans: Sequence[Plan]) -> Plan:
         """The fastest of some plans on the machine, with its cycles."""
@@ -119,14 +128,23 @@ class _Tuner:
     def tuned(self, rate: int, wanted: str) -> Plan:
         """The fastest plan of a family that a search at one bandwidth finds."""
         if (rate, wanted) not in self._found:
-            plans = list(self.first_plans(rate, wanted))
-            plans += [self.tuned(rate, family) for family in BASELINES if wanted == "auto" and self._may(rate, family)]
+            plans = [*self.first_plans(rate, wanted), *(self.tuned(*one) for one in self._before(rate, wanted))]
             seen = dict.fromkeys(_bare(plan) for plan in plans)
             self._found[rate, wanted] = self._around(rate, seen, is_free=wanted == "auto")
             self._runners_up[rate, wanted] = sorted(seen, key=lambda plan: self._cycles(rate, plan))[
                 : RUNNERS_UP * (FARTHER if wanted == "auto" else 1)
             ]
         return self._found[rate, wanted]
+
+    def _before(self, rate: int, wanted: str) -> list[tuple[int, str]]:
+        """(bandwidth, family) of the searches that one goes on from: the strategies', or those at the powers of two on both sides."""
+        below = 1 << (rate.bit_length() - 1)
+        rungs = (below, 2 * below) if self._is_between(rate) else (rate,)
+        return [(rung, family) for rung in rungs for family in self._families(rung, wanted) if (rung, family) != (rate, wanted)]
+
+    def _is_between(self, rate: int) -> bool:
+        """Whether a bandwidth is a rung of `auto` alone."""
+        return self._is_laddered and rate & (rate - 1) != 0
 
     def _around(self, rate: int, seen: dict[Plan, None], *, is_free: bool) -> Plan:
         """The best of some plans and of those around them: around the best first, then around the next that was not looked at.
@@ -208,6 +226,13 @@ class _Tuner:
         if not strategy.is_staggered and plan.writers != plan.macros:
             return False
         return bool(fits(hardware, work, strategy, plan.dataflow, np.array([plan.macros]), np.array([plan.vectors]))[0])
+
+
+def _rungs_below(top: int, per_octave: int) -> list[int]:
+    """Bandwidths from below a power of two down to 1, so many of each octave as far as they are whole numbers."""
+    octaves = (top >> place for place in range(1, top.bit_length()))
+    parts = [(octave, min(per_octave, octave)) for octave in octaves]
+    return [octave + octave * i // count for octave, count in parts for i in range(count - 1, -1, -1)]
 
 
 def _bare(plan: Plan) -> Plan:
