@@ -6,6 +6,7 @@ from pimloom.passes.absorb_quantise_nodes import AbsorbQuantiseNodes
 from pimloom.passes.base import Pass, Pipeline
 from pimloom.passes.calibrate import Range, Sample, calibrate, random_sample
 from pimloom.passes.canonicalise_linear import CanonicaliseLinear
+from pimloom.passes.compose_affine import ComposeAffine
 from pimloom.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from pimloom.passes.eliminate_dead_nodes import EliminateDeadNodes
 from pimloom.passes.error_bound import ErrorBound, error_bound
@@ -26,6 +27,7 @@ def simplify_pipeline() -> Pipeline:
             CanonicaliseLinear(),
             FoldBatchNorm(),
             FoldChannelFactors(),
+            ComposeAffine(),
             MergeLayout(),
             EliminateCommonSubexpressions(),
             EliminateDeadNodes(),
@@ -49,7 +51,7 @@ def default_pipeline(
 
 
 __all__ = [
-    "AbsorbQuantiseNodes", "CanonicaliseLinear", "EliminateCommonSubexpressions", "EliminateDeadNodes", "ErrorBound",
+    "AbsorbQuantiseNodes", "CanonicaliseLinear", "ComposeAffine", "EliminateCommonSubexpressions", "EliminateDeadNodes", "ErrorBound",
     "FoldBatchNorm", "FoldChannelFactors", "FoldConstants", "FuseActivations", "MergeLayout", "Pass", "Pipeline",
     "Quantise", "Range", "RemoveIdentities", "Sample",
     "calibrate", "default_pipeline", "error_bound", "random_sample", "simplify_pipeline",

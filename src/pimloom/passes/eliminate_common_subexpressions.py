@@ -3,7 +3,8 @@
     y = Relu(x); z = Relu(x); w = Add(y, z)    becomes    y = Relu(x); w = Add(y, y)
 
 Nodes are equal if op, inputs, attributes, phase and output types are; constants if they are made alike, small ones if
-they hold the same elements.
+they hold the same elements. Weights that one number fills stay apart: they stand for those of a network that is passed on
+without them (the CNNs inside the onnx wheel), and layers would share arrays that share none in the network itself.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import final
 
-from pimloom.ir.constants import ArrayConstant, Constant
+from pimloom.ir.constants import ArrayConstant, Constant, FillConstant
 from pimloom.ir.graph import Graph, Node
 from pimloom.passes.draft import Draft
 
 COMPARED_ELEMENTS = 4096
 """Constants up to this size are compared element by element."""
+
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "Linear", "MatMul"})
 
 
 @final
@@ -29,7 +32,10 @@ class EliminateCommonSubexpressions:
         """The graph in which no two nodes compute the same."""
         draft = Draft(graph)
         seen: dict[Hashable, Node | str] = {}
+        weights = {node.inputs[1] for node in graph.nodes if node.op in PRODUCTS}
         for value, constant in graph.constants.items():
+            if value in weights and _is_filled(constant):
+                continue
             first = seen.setdefault(_constant_key(constant), value)
             if isinstance(first, str) and first != value and value not in graph.outputs:
                 draft.alias(value, first)
@@ -46,6 +52,14 @@ class EliminateCommonSubexpressions:
 def _can_replace(draft: Draft, node: Node, first: Node) -> bool:
     pairs = zip(node.outputs, first.outputs, strict=True)
     return all(draft.can_alias(gone, standing) for gone, standing in pairs)
+
+
+def _is_filled(constant: Constant) -> bool:
+    """Whether one number fills what a large constant is made from."""
+    found: object = constant
+    while isinstance(found, Constant) and not isinstance(found, FillConstant):
+        found = getattr(found, "base", None)
+    return found is not None and constant.type.size > COMPARED_ELEMENTS
 
 
 def _constant_key(constant: Constant) -> Hashable:
