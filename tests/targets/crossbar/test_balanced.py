@@ -140,6 +140,21 @@ def test_a_good_program_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None
     assert trials(GOOD - 0.01, MANY_ROWS) > 1
 
 
+@pytest.mark.parametrize(("effort", "wanted"), [(1, False), (2, True)])
+def test_larger_efforts_compare_all_samples(monkeypatch: pytest.MonkeyPatch, effort: int, wanted: bool) -> None:
+    """What is compared on few samples may be worse on all of them, as queues fill."""
+    hardware, seen = machine("toy"), set[int]()
+    monkeypatch.setattr(compile_module, "MANY_ROWS", 0)
+
+    def timed(program: Program) -> tuple[int, float]:
+        seen.add(program.samples)
+        return 1, 1.0
+
+    compile_network(quantised("tiny_cnn"), hardware, Request(Mode.THROUGHPUT, 64, effort, 0, timed, lambda _: None))
+    assert (seen == {64}) is wanted
+    assert seen
+
+
 @pytest.mark.parametrize("is_serial", [False, True])
 @pytest.mark.parametrize("mode", list(Mode))
 def test_what_a_small_effort_may_try_a_larger_one_tries(mode: Mode, is_serial: bool) -> None:

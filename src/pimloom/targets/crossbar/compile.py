@@ -297,7 +297,8 @@ class _Search:
         if self.request.cost is None:
             return 0.0
         enough = max(COMPARED_SAMPLES, STEADY_PERIODS * int(program.rows["stage"].max(initial=0)))
-        is_long = program.n_rows > MANY_ROWS and program.samples != 1
+        # A period may grow as queues fill, so larger efforts compare what will be run: theirs is then never worse.
+        is_long = program.n_rows > MANY_ROWS and program.samples != 1 and self.request.effort < 2
         latency, period = self.request.cost(replace(program, samples=enough) if is_long else program)
         return period if self.request.mode is Mode.THROUGHPUT else float(latency)
 
