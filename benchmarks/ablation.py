@@ -20,9 +20,9 @@ from pimloom.program import Program
 from pimloom.simulate import cycles
 from pimloom.targets import Mode, Request
 from pimloom.targets.crossbar.compile import compile_network, lower
+from pimloom.targets.crossbar.cores import Policy
 from pimloom.targets.crossbar.lower import Options
 from pimloom.targets.crossbar.mapper import FILLS, NEIGHBOURS, Mapper
-from pimloom.targets.crossbar.placement import Policy
 
 SAMPLES = 8  # in throughput mode
 

@@ -18,9 +18,9 @@ from pimloom.program.verify import verify_program
 from pimloom.simulate import simulate
 from pimloom.targets import TARGETS, Mode, Request
 from pimloom.targets.crossbar.compile import lower
+from pimloom.targets.crossbar.cores import Policy
 from pimloom.targets.crossbar.lower import Options
 from pimloom.targets.crossbar.mapper import FILLS, Mapper
-from pimloom.targets.crossbar.placement import Policy
 
 MACHINES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "toy": ("toy", ("core.crossbars=64",)),

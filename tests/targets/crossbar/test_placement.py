@@ -13,8 +13,10 @@ from targets.crossbar.networks import MADE, TINY, quantised
 from pimloom.errors import CapacityError
 from pimloom.hardware import load_hardware
 from pimloom.targets.crossbar.bundles import Shelf, Wish
+from pimloom.targets.crossbar.cores import Policy
 from pimloom.targets.crossbar.mapper import Mapper, map_network
-from pimloom.targets.crossbar.placement import Placement, Policy, fitting_height, shards_of
+from pimloom.targets.crossbar.placement import Placement
+from pimloom.targets.crossbar.shards import fitting_height, shards_of
 from pimloom.targets.crossbar.stages import Dataflow, Kind, analyse
 from pimloom.targets.crossbar.traffic import distances, relabelled, traffic
 from pimloom.targets.crossbar.unfold import unfold

@@ -15,10 +15,12 @@ from pimloom.ir.graph import Graph
 from pimloom.program import Program
 from pimloom.scheduling import can_relist, relist, split_rows
 from pimloom.targets import Mode, Request
+from pimloom.targets.crossbar.capacity import packing_error
+from pimloom.targets.crossbar.cores import Policy
 from pimloom.targets.crossbar.fit import fitted, has_least_room
 from pimloom.targets.crossbar.lower import Options
 from pimloom.targets.crossbar.mapper import BALANCED, FILLS, LAST_RESORT, NEIGHBOURS, Mapped, Mapper
-from pimloom.targets.crossbar.placement import ROW_COST, Policy, packing_error
+from pimloom.targets.crossbar.placer import ROW_COST
 from pimloom.targets.crossbar.rewrite import check, compile_rewritten
 from pimloom.targets.crossbar.serial import SerialWork
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from typing import Final
 
 from pimloom.errors import CapacityError
+from pimloom.targets.crossbar.cores import Policy
 from pimloom.targets.crossbar.lower import Lowering
 from pimloom.targets.crossbar.mapper import Mapped, Mapper
-from pimloom.targets.crossbar.placement import Policy
 from pimloom.targets.crossbar.scope import Options
 
 PLACEMENTS: Final = 3  # tries to find room by placing again

@@ -14,7 +14,10 @@ from pimloom.hardware import CrossbarHardware
 from pimloom.ir.graph import Graph
 from pimloom.mapping.replicate import PLAIN, Demand, Split, balance, bottleneck, grid, spend
 from pimloom.targets import Mode
-from pimloom.targets.crossbar.placement import ROW_COST, Placement, Placer, Policy, capacity_error, packing_error, split_of
+from pimloom.targets.crossbar.capacity import capacity_error, packing_error
+from pimloom.targets.crossbar.cores import Policy
+from pimloom.targets.crossbar.placement import Placement
+from pimloom.targets.crossbar.placer import ROW_COST, Placer, split_of
 from pimloom.targets.crossbar.serial import SerialWork
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage, analyse
 from pimloom.targets.crossbar.traffic import arranged

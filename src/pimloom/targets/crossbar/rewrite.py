@@ -12,9 +12,10 @@ from pimloom.hardware import CrossbarHardware
 from pimloom.ir.graph import Graph
 from pimloom.program import Program
 from pimloom.targets import Request
+from pimloom.targets.crossbar.capacity import packing_error
+from pimloom.targets.crossbar.cores import Policy
 from pimloom.targets.crossbar.fit import fitted
 from pimloom.targets.crossbar.mapper import BALANCED, LAST_RESORT, NEIGHBOURS, ROWS_HELD, Mapper
-from pimloom.targets.crossbar.placement import Policy, packing_error
 from pimloom.targets.crossbar.scope import Options
 from pimloom.targets.crossbar.segments import Cutter, Segment, crossing, describe, parts_of, restricted, with_fitting_layers
 from pimloom.targets.crossbar.stages import Dataflow, Kind, analyse
