@@ -3,8 +3,9 @@
     python benchmarks/pimsim.py --reference ../shared/reference [--networks resnet18 ...] [--keep FOLDER]
 
 Both run on the machine of `pimsim/arch_136.json` and its network file. Latency is one pass of a program compiled for
-latency, throughput the steady state over 100 ms of one compiled for throughput, energy is per sample of each. Then: where
-the time of the cores goes in one pass, in parts of all cores' time until the end.
+latency, throughput the steady state over 100 ms of one compiled for throughput, energy is per sample of each. "exported" are
+the same two figures with the network file that is exported with a program. Then: where the time of the cores goes in one pass, in
+parts of all cores' time until the end.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 import pimloom
 from pimloom import api
 from pimloom.hardware import load_hardware
+from pimloom.hardware.pimsim import network_tables
 from pimloom.program import INSTRUCTIONS, Program, load_program
 from pimloom.program.pimsim import Architecture, read_architecture
 from pimloom.program.pimsim.convert import to_program, to_table
@@ -48,6 +50,8 @@ class Measured:
     Attributes:
         latency_ms: of one pass.
         throughput_per_s: in the steady state.
+        exported_ms: of one pass with the network file that is exported.
+        exported_per_s: in the steady state with that.
         energy_uj: per sample, of one pass.
         steady_energy_uj: per sample in the steady state.
         instructions: beside scalar ones.
@@ -58,6 +62,8 @@ class Measured:
 
     latency_ms: float
     throughput_per_s: float
+    exported_ms: float
+    exported_per_s: float
     energy_uj: float
     steady_energy_uj: float
     instructions: int
@@ -78,7 +84,8 @@ def main() -> None:
     with (options.reference / "pimcomp_baselines.csv").open(encoding="utf-8") as file:
         theirs = {(row["model"], row["mode"]): row for row in csv.DictReader(file)}
     found: dict[tuple[str, str], Measured] = {}
-    print("network        mode         latency ms  theirs  ratio   per s   theirs  ratio     uJ   theirs  ratio  compile s")
+    heading = "network        mode         latency ms  theirs  ratio   per s   theirs  ratio     uJ   theirs  ratio  compile s"
+    print(heading + "  exported ms   per s")
     for network in options.networks:
         for mode in ("latency", "throughput"):
             found[network, mode] = one = measure(network, mode, architecture, options.keep)
@@ -96,7 +103,8 @@ def line(network: str, mode: str, one: Measured, theirs: Mapping[str, str]) -> s
     beside = f"{rate:8.1f} {one.throughput_per_s / rate:6.2f}" if rate else " " * 15
     return (
         f"{network:<14} {mode:<12} {one.latency_ms:9.3f} {latency:7.2f} {one.latency_ms / latency:6.3f} {one.throughput_per_s:7.1f} "
-        f"{beside} {one.energy_uj:7.0f} {energy:7.0f} {one.energy_uj / energy:6.2f} {one.compile_s:9.1f}"
+        f"{beside} {one.energy_uj:7.0f} {energy:7.0f} {one.energy_uj / energy:6.2f} {one.compile_s:9.1f} "
+        f"{one.exported_ms:12.3f} {one.exported_per_s:7.1f}"
     )
 
 
@@ -106,13 +114,17 @@ def measure(network: str, mode: str, architecture: Architecture, keep: Path | No
     program, compile_s = compiled(network, mode, keep)
     compile_s = compile_s or time.perf_counter() - begun
     begun = time.perf_counter()
-    table = to_table(api.to_pimsim(program))
+    exported = api.to_pimsim(program)
+    table = to_table(exported)
     lower_s = time.perf_counter() - begun
     once = to_program(table, replace(architecture, sim_mode=1), name=network, machine="arch_136")
     steady = to_program(table, replace(architecture, sim_mode=0, sim_time_ms=STEADY_MS), name=network, machine="arch_136")
     one, many = simulate(once, trace=False), simulate(steady, trace=False)
+    until = round(STEADY_MS * 1e6 / architecture.period_ns)
+    ours = simulate(exported, trace=False, until_cycles=0), simulate(exported, trace=False, until_cycles=until)
     return Measured(
         one.latency_cycles * architecture.period_ns * 1e-6, 1e9 / (many.period_cycles * architecture.period_ns),
+        ours[0].latency_cycles * architecture.period_ns * 1e-6, 1e9 / (ours[1].period_cycles * architecture.period_ns),
         sum(one.energy_pj.values()) * 1e-6, sum(many.energy_pj.values()) * 1e-6, once.n_rows, shares(once), compile_s, lower_s,
     )  # fmt: skip
 
@@ -165,6 +177,13 @@ def compare_machines(architecture: Architecture) -> None:
             a, b = (getattr(one, name) if name else one for one in (mine, theirs))
             if a != b:
                 print(f"{PRESET} and arch_136.json differ in {part}{'.' if name else ''}{name}: {a} and {b}")
+    for title, network in (("the network that is exported", ours.network), ("its network file", file.network)):
+        latency = network_tables(network)[0]
+        between, memory = latency[1:, 1:][~np.eye(preset.total_cores, dtype=bool)], latency[1:, 0]
+        print(
+            f"{title}: a flit takes {between.min():g} to {between.max():g} ns between cores, {between.mean():.3g} on average, "
+            f"and {memory.min():g} to {memory.max():g} ns to the global memory"
+        )
     print()
 
 

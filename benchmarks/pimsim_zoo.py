@@ -46,6 +46,8 @@ SIZES = ((), ("chip.cores=144",), ("chip.core_rows=16", "chip.core_cols=16", "ch
 
 ROOM = 1.25
 STEADY_MS = 100.0
+STEADY_PASSES = 4
+"""The steady state is looked at for `STEADY_MS`, or for as many passes where these take longer."""
 
 
 def main() -> None:
@@ -87,7 +89,8 @@ def measure(network: str, mode: str, program: Program, folder: Path, *, has_orac
     once = simulate(exported, trace=False, until_cycles=0).latency_cycles * machine.period_ns * 1e-6
     files = [folder / name for name in ("program.gz", "arch.json", "network.json")]
     write_program(to_table(exported), files[0])
-    machine = replace(machine, sim_time_ms=once * ROOM if mode == "latency" else STEADY_MS)
+    steady_ms = max(STEADY_MS, STEADY_PASSES * once)
+    machine = replace(machine, sim_time_ms=once * ROOM if mode == "latency" else steady_ms)
     write_configuration(machine, files[1], files[2], sim_mode=int(mode == "latency"))
     export_s = time.process_time() - begun
     architecture = read_architecture(files[1])
@@ -98,7 +101,7 @@ def measure(network: str, mode: str, program: Program, folder: Path, *, has_orac
     again = simulate(back, trace=False, until_cycles=0).latency_cycles * machine.period_ns * 1e-6
     is_same = np.array_equal(back.rows, exported.rows) and again == once
     broken = violations(files[0], files[1])
-    steady = simulate(replace_mode(back, architecture, table), trace=False)
+    steady = simulate(repeated(back, architecture, table, steady_ms), trace=False)
     rate = 1e9 / (steady.period_cycles * machine.period_ns)
     begun = time.process_time()
     oracle = run(table, architecture, sim_mode=1).latency_ns * 1e-6 if has_oracle else float("nan")
@@ -113,9 +116,9 @@ def measure(network: str, mode: str, program: Program, folder: Path, *, has_orac
         print(f"    {line}")
 
 
-def replace_mode(program: Program, architecture: Any, table: Any) -> Program:
-    """The same lists, repeated for `STEADY_MS`."""
-    steady = replace(architecture, sim_mode=0, sim_time_ms=STEADY_MS)
+def repeated(program: Program, architecture: Any, table: Any, steady_ms: float) -> Program:
+    """The same lists, repeated for a time."""
+    steady = replace(architecture, sim_mode=0, sim_time_ms=steady_ms)
     return to_program(table, steady, name=program.name, machine=program.hardware.name)
 
 

@@ -21,7 +21,7 @@ from pimloom.ir.evaluate import evaluate
 from pimloom.ir.graph import Graph
 from pimloom.passes import EliminateDeadNodes, default_pipeline, error_bound
 from pimloom.program import OPCODES, Program
-from pimloom.program.pimsim.export import export_program, export_with_cycles
+from pimloom.program.pimsim.export import as_repeated, export_program, export_with_cycles
 from pimloom.program.residency import writes_arrays
 from pimloom.program.save import load_program, save_program
 from pimloom.report.occupancy import Occupancy, OccupancyFigure, occupancy
@@ -356,7 +356,7 @@ def to_pimsim(program: Program) -> Program:
         raise ProgramError(f"{name}: arrays are rewritten while it runs, which pimsim-nn cannot say; compile it without --rewrite")
     if program.hardware.kind != "crossbar" or not can_relist(program):
         return export_program(program)
-    pieces = split_rows(program)
+    pieces = split_rows(as_repeated(program))
     plain, row_cycles = export_with_cycles(pieces)
     ordered = relist(pieces, row_cycles)
     if ordered is None:

@@ -75,6 +75,7 @@ def _is_program_file(path: str) -> bool:
 def _import(source: str, output: str, config: str, network: str | None, mode: str, *, normal: bool) -> None:
     from pimloom.program import save_program
     from pimloom.program.pimsim import Quirks, read_architecture, read_program
+    from pimloom.program.pimsim.check import remarks
     from pimloom.program.pimsim.convert import to_program
 
     sources = {"program": source, "configuration": config} | ({"network": network} if network is not None else {})
@@ -91,7 +92,8 @@ def _import(source: str, output: str, config: str, network: str | None, mode: st
             begin("writing")
             outputs.write("--output", lambda path: save_program(program, path))
     unused = f"\nwithout effect in {config}: {', '.join(architecture.without_effect)}" if architecture.without_effect else ""
-    print_text(f"{_facts(program)}{unused}\noutput: {output}")
+    told = "".join(f"\nnote: {remark}" for remark in remarks(table))
+    print_text(f"{_facts(program)}{told}{unused}\noutput: {output}")
 
 
 def _export(source: str, output: str, config_out: str) -> None:

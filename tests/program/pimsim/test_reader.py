@@ -29,6 +29,8 @@ from pimloom.program.pimsim import (
     scan,
     textstream,
 )
+from pimloom.program.pimsim.check import remarks
+from pimloom.program.pimsim.convert import to_program
 from pimloom.program.pimsim.immediates import Template
 
 SETBW = {"op": "setbw", "ibiw": 8, "obiw": 8}
@@ -175,7 +177,7 @@ def test_memory_stays_near_the_size_of_the_table(tmp_path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    size = sum(getattr(program, name).nbytes for name in program.__dataclass_fields__ if name != "source")
+    size = sum(getattr(program, name).nbytes for name in program.__dataclass_fields__ if name not in ("source", "remarks"))
     assert program.n_instructions == 150_000
     assert peak < 2 * size + 12 * textstream.PIECE_BYTES < len(body) + 12 * textstream.PIECE_BYTES + 2 * size
 
@@ -201,7 +203,7 @@ def test_memory_stays_near_the_size_of_the_table(tmp_path: Path) -> None:
         ('"imm":5,"op":"sldi","rd":07', False),
         ('"imm":5,"op":"sldi","rd":', False),
         ('"imm":5,"op":"sldi","rd":1 ', True),
-        ('"imm":5,"op":"sldi","rd":1,"rd":2', True),
+        ('"imm":5,"op":"sldi","rd":1,"rd":2', False),
         ('"imm":5,"op":"sldi","rd":1}, {"op":"lmv"', True),
         ('"op":"lmv","rs1":32', False),
         ('"op":"lmv","rs1":31', True),
@@ -319,7 +321,29 @@ _GOOD = json.dumps(document({0: _FINE}, GROUPS, 4))
         (_GOOD.encode() + b"x", r"text after the last closing brace at byte \d+"),
         (_GOOD.replace('"imm": 150', '"imm": NaN').encode(), r"no value \(NaN is no JSON\) at byte \d+"),
         (_GOOD.replace('"imm": 150}, ', '"imm": 150} ').encode(), r"'{' found, ',' expected at byte \d+"),
-        (_GOOD.replace('"imm": 150}, ', '"imm": 150}, 7, ').encode(), r"'7' found, '{' expected at byte \d+"),
+        (_GOOD.replace('"imm": 150}, ', '"imm": 150}, 7, ').encode(), "core 0, instruction 152: 7 found, an object expected"),
+        (
+            _GOOD.replace('"imm": 150}, ', '"imm": 150}, [{"op": 1}, 2], ').encode(),
+            r"core 0, instruction 152: \[.*\] found, an object expected",
+        ),
+        (_GOOD.replace('"imm": 150}, ', '"imm": 150}, "},{", ').encode(), "core 0, instruction 152: '},{' found, an object expected"),
+        (_GOOD.replace("150", "9" * 6000).encode(), r"core 0, instruction 151: sldi with imm 9+\.\.\., which does not fit 32 bits"),
+        (_GOOD.replace("150", "-" + "9" * 400).encode(), r"core 0, instruction 151: sldi with imm -9+\.\.\., which does not fit 32 bits"),
+        (b'{"config": {"core_cnt": 1' + b"0" * 6000 + b"}}", r"config.core_cnt is 10+\.\.\., a number of cores from 1 to 4096 expected"),
+        (
+            _GOOD.replace('"imm": 150}', '"imm": 150, "rd": 1}').encode(),
+            "core 0, instruction 151: sldi states rd more than once",
+        ),
+        (
+            _GOOD.replace('"imm": 150}', '"imm": 150, "offset": {"offset_value": 1, "offset_value": 2}}').encode(),
+            "core 0, instruction 151: sldi states offset_value more than once",
+        ),
+        (b'{"config": {"core_cnt": 1, "core_cnt": 2, "array_group_map": {}}}', "config states core_cnt more than once"),
+        (
+            b'{"config": {"core_cnt": 1, "array_group_map": {"core0": [], "core0": [1]}}}',
+            "config.array_group_map states core0 more than once",
+        ),
+        (b'{"config": {"core_cnt": 1, "array_group_map": {}}, "config": {}}', "two sections 'config' found, one expected"),
         (b"{" + b'"a":' + b"[" * 100_000, "values nested too deep at byte 5"),
         (b'{"core0": []}', "no section 'config' with core_cnt and array_group_map found; .*"),
         (b'{"config": {"core_cnt": 0}}', "config.core_cnt is 0, a number of cores from 1 to 4096 expected"),
@@ -403,7 +427,10 @@ def test_without_its_quirks_missing_widths_and_loaded_registers_are_refused(tmp_
         ({"op": "vrelu", "rd": 0, "rs1": 1, "len": 49}, r"\(vrelu\): bytes 4000 to 4098 of local memory found"),
         ({"op": "vvadd", "rs2": 1, "len": 49}, r"\(vvadd\): bytes 4000 to 4098 of local memory found"),
         ({"op": "send", "rd": 1, "rs1": 0, "core": 1, "size": 97}, r"\(send\): bytes 4000 to 4097 of local memory found"),
-        ({"op": "mvmul", "rd": 2, "mbiw": 8}, r"\(mvmul\): bytes -1 to 0 of local memory found"),
+        (
+            {"op": "mvmul", "rd": 2, "mbiw": 8},
+            r"\(mvmul\): bytes -1 to 0 of local memory found, which begins at 0; correct what the register of that address is given$",
+        ),
     ],
 )
 def test_an_address_outside_local_memory_is_named(instruction: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -425,3 +452,61 @@ def test_messages_pair_in_order_of_their_path(tmp_path: Path) -> None:
     lists = {0: [send(1), send(2), send(1)], 1: [receive(0), receive(2), receive(0)], 2: [send(1), receive(0)]}
     partner = pair_messages(read_program(write_program(tmp_path, lists)))
     assert partner.tolist() == [3, 7, 5, 0, 6, 2, 4, 1]
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_lists_without_work_are_refused(cut: int, tmp_path: Path) -> None:
+    """An empty list, or one of `setbw` alone, beside array groups: what would be written could not be loaded."""
+    lists: dict[int, Sequence[dict[str, Any]]] = {0: [SETBW, {"op": "lldi", "len": 4}], 2: [SETBW, SETBW][cut:]}
+    table, architecture = read_program(write_program(tmp_path, lists)), read_architecture(write_architecture(tmp_path))
+    with pytest.raises(
+        ProgramError, match=rf"program\.json: core 2 has a list of {2 - cut} instructions without one that is not scalar, which pimsim-nn"
+    ):
+        to_program(table, architecture, name="p", machine="m")
+
+
+LOOSE = "with len 1.5 read as 1"
+REMARKS: list[tuple[dict[int, list[dict[str, Any]]], list[str]]] = [
+    ({0: [SETBW, {"op": "lldi", "len": 4}], 1: [SETBW, {"op": "vrelu", "len": 4}]}, []),
+    ({0: [SETBW, {"op": "vrelu", "len": 1.5}]}, [f"core 0, instruction 1: vrelu {LOOSE}"]),
+    ({0: [SETBW, {"op": "vrelu", "len": 4.0}]}, []),
+    ({0: [SETBW, {"op": "lldi", "len": True}]}, ["core 0, instruction 1: lldi with len true read as 1"]),
+    ({0: [SETBW, {"op": "sldi", "rd": 1, "imm": -2.5}, {"op": "lldi", "len": 4}]},
+     ["core 0, instruction 1: sldi with imm -2.5 read as -2"]),
+    ({0: [SETBW, {"op": "vrelu"}, {"op": "lmv", "size": 4}, {"op": "st", "size": 4}]},
+     ["core 0, instruction 1 (vrelu) (and 1 more) works on nothing, as its len or size is 0 or missing"]),
+    ({0: [{"op": "lldi", "len": 4}, {"op": "vrelu", "len": 4}, SETBW, {"op": "vrelu", "len": 4}]},
+     ["core 0, instruction 1 (vrelu) comes before any setbw, so its elements have no bytes and it is nearly free"]),
+    ({0: [SETBW, {"op": "send", "core": 1, "size": 256}], 1: [SETBW, {"op": "recv", "core": 0, "size": 128}]},
+     ["core 0, instruction 1 (send) states another size than its recv; each end is timed by its own"]),
+    ({0: [SETBW, {"op": "lldi", "len": 4}, {"op": "sldi"}]},
+     ["a scalar instruction at the end of core 0; pimsim-nn would see no end of one pass and report latency 0"]),
+]  # fmt: skip
+
+
+@with_and_without
+@pytest.mark.parametrize(("lists", "expected_remarks"), REMARKS)
+def test_what_is_hardly_meant_is_remarked(
+    lists: dict[int, list[dict[str, Any]]], expected_remarks: list[str], is_general: bool, tmp_path: Path
+) -> None:
+    assert remarks(read(write_program(tmp_path, lists, cores=len(lists)), is_general=is_general)) == expected_remarks
+
+
+def test_cores_without_a_list_are_remarked(tmp_path: Path) -> None:
+    one = [SETBW, {"op": "lldi", "len": 4}]
+    assert remarks(read_program(write_program(tmp_path, {0: one}, cores=2))) == ["no list for core 1, so no power is taken there"]
+    assert remarks(read_program(write_program(tmp_path, {3: one}, cores=9))) == [
+        "no list for cores 0, 1, 2 and 5 more, so no power is taken there"
+    ]
+
+
+@with_and_without
+def test_remarks_name_core_and_instruction_and_only_the_first_are_shown(is_general: bool, tmp_path: Path) -> None:
+    fill = [{"op": "lldi", "rd": k % 7, "len": 4} for k in range(300)]
+    odd = [{"op": "vrelu", "len": 4 + k / 8, "rd": 1} for k in range(1, 6)]
+    lists = {0: [SETBW, *fill, odd[0], *fill], 1: [SETBW, *fill, odd[1], odd[1], {"op": "sld"}, odd[2], *fill, *odd]}
+    found = read(write_program(tmp_path, lists, cores=2), is_general=is_general)
+    places = ((0, 301), (1, 301), (1, 304), (1, 608), (1, 609))
+    said = [f"core {core}, instruction {n}: vrelu with len {4 + k / 8} read as 4" for k, (core, n) in enumerate(places, 1)]
+    assert list(found.remarks) == said
+    assert remarks(found) == [*said[:3], "2 more like that"]

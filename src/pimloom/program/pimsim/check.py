@@ -1,9 +1,13 @@
-"""Checks of a whole program that no single instruction shows: bit widths and memory.
+"""Checks of a whole program that no single instruction shows: bit widths, memory, lists without work.
 
-Each raises ProgramError for the first fault in the order of cores and instructions.
+Each check raises ProgramError for the first fault in the order of cores and instructions. What pimsim-nn runs without a word, though
+hardly anybody meant it, is a remark.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -11,18 +15,77 @@ from pimloom.errors import ProgramError
 from pimloom.hardware.pimsim import Quirks
 from pimloom.program.pimsim.architecture import Architecture
 from pimloom.program.pimsim.hazards import executed_ranges
-from pimloom.program.pimsim.opcodes import CODE, UNIT_OF_CODE, Unit
+from pimloom.program.pimsim.messages import pair_messages
+from pimloom.program.pimsim.opcodes import CODE, UNIT_OF_CODE, Unit, codes
 from pimloom.program.pimsim.table import PimsimProgram
+from pimloom.program.rows import Array
+
+_SHOWN: Final = 3
+"""Examples in a remark."""
 
 
 def check_widths(program: PimsimProgram) -> None:
     """Every matrix and vector instruction comes after a `setbw`."""
-    unit = UNIT_OF_CODE[program.opcode]
-    bad = np.flatnonzero(((unit == Unit.MATRIX) | (unit == Unit.VECTOR)) & (program.input_bits == 0))
+    bad = _without_width(program)
     if bad.size:
         raise ProgramError(
             f"{program.name(int(bad[0]))}: no setbw before it on its core, so its elements would have no bytes; begin every core with setbw"
         )
+
+
+def check_lists(program: PimsimProgram) -> None:
+    """Every list has an instruction that is not scalar: pimsim-nn stops at an empty list, and sees no end of one of scalars."""
+    bad = np.flatnonzero(program.is_present & (np.diff(program.core_ptr) == 0))
+    if bad.size:
+        raise ProgramError(
+            f"{program.source}: core {bad[0]} has a list of {program.length_of_core[bad[0]]} instructions without one that is not scalar, "
+            "which pimsim-nn cannot run; leave the core out"
+        )
+
+
+def remarks(program: PimsimProgram) -> list[str]:
+    """What a program asks of pimsim-nn that is hardly meant, and what it does then: a sentence each."""
+    found = list(program.remarks[:_SHOWN])
+    if len(program.remarks) > _SHOWN:
+        found.append(f"{len(program.remarks) - _SHOWN} more like that")
+    absent = np.flatnonzero(~program.is_present)
+    if absent.size:
+        found.append(f"no list for {_cores(absent)}, so no power is taken there")
+    ends = np.flatnonzero((program.scalars_after() > 0) & program.is_present)
+    if ends.size:
+        found.append(f"a scalar instruction at the end of {_cores(ends)}; pimsim-nn would see no end of one pass and report latency 0")
+    found += _remark(program, _without_width(program), "comes before any setbw, so its elements have no bytes and it is nearly free")
+    amount = np.where(_takes_length(program), program.length, program.size)
+    unit = UNIT_OF_CODE[program.opcode]
+    is_counted = (unit == Unit.VECTOR) | ((unit == Unit.TRANSFER) & ~np.isin(program.opcode, codes("sync", "wait")))
+    found += _remark(program, np.flatnonzero(is_counted & (amount == 0)), "works on nothing, as its len or size is 0 or missing")
+    partner = pair_messages(program)
+    uneven = np.flatnonzero((program.opcode == CODE["send"]) & (program.size != program.size[partner]))
+    return found + _remark(program, uneven, "states another size than its recv; each end is timed by its own")
+
+
+def _remark(program: PimsimProgram, rows: Array, what: str) -> list[str]:
+    if not rows.size:
+        return []
+    more = f" (and {rows.size - 1} more)" if rows.size > 1 else ""
+    return [f"{program.place(int(rows[0]))}{more} {what}"]
+
+
+def _cores(numbers: Sequence[int] | Array) -> str:
+    shown = ", ".join(str(number) for number in numbers[:_SHOWN])
+    more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
+    return f"core{'s' if len(numbers) > 1 else ''} {shown}{more}"
+
+
+def _takes_length(program: PimsimProgram) -> Array:
+    """bool[n]: whether `len` says how much an instruction does; of others `size` does."""
+    return (UNIT_OF_CODE[program.opcode] == Unit.VECTOR) | np.isin(program.opcode, codes("lldi", "lmv"))
+
+
+def _without_width(program: PimsimProgram) -> Array:
+    """Matrix and vector instructions that come before any `setbw` of their core."""
+    unit = UNIT_OF_CODE[program.opcode]
+    return np.flatnonzero(((unit == Unit.MATRIX) | (unit == Unit.VECTOR)) & (program.input_bits == 0))
 
 
 def check_addresses(program: PimsimProgram, architecture: Architecture, *, quirks: Quirks | None = None) -> None:
@@ -36,7 +99,7 @@ def check_addresses(program: PimsimProgram, architecture: Architecture, *, quirk
         bad = np.flatnonzero((size > 0) & ((touched.start < 0) | (touched.start + size > limit)))
         if bad.size:
             row = int(bad[0])
-            raise ProgramError(
-                f"{program.name(row)}: bytes {touched.start[row]} to {touched.start[row] + size[row]} of local memory found, "
-                f"which has {limit}; raise local_memory_config.memory_size or compile for the smaller memory"
-            )
+            found = f"{program.name(row)}: bytes {touched.start[row]} to {touched.start[row] + size[row]} of local memory found"
+            if touched.start[row] < 0:
+                raise ProgramError(f"{found}, which begins at 0; correct what the register of that address is given")
+            raise ProgramError(f"{found}, which has {limit}; raise local_memory_config.memory_size or compile for the smaller memory")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from pimloom.hardware.pimsim import NetworkPart, PimsimHardware, Quirks, network_line, network_tables
 from pimloom.ir.graph import Graph
 from pimloom.program.pimsim.architecture import Architecture, NetworkTable
-from pimloom.program.pimsim.check import check_addresses, check_widths
+from pimloom.program.pimsim.check import check_addresses, check_lists, check_widths
 from pimloom.program.pimsim.encoding import NOTES, decode, encode, list_lengths, noted_cores
 from pimloom.program.pimsim.hazards import Dependencies, hazards
 from pimloom.program.pimsim.messages import check_order, pair_events, pair_messages
@@ -77,9 +77,11 @@ def to_program(table: PimsimProgram, architecture: Architecture, *, name: str, m
         quirks: what is taken over from pimsim-nn, all by default.
 
     Raises:
-        ProgramError: an address lies outside the local memory, or an instruction has no element width (without that quirk).
+        ProgramError: a list is empty, an address lies outside the local memory, or an instruction has no element width (without that
+            quirk).
     """
     chosen = quirks if quirks is not None else Quirks()
+    check_lists(table)
     check_addresses(table, architecture, quirks=chosen)
     if not chosen.bit_width_resets_to_zero:
         check_widths(table)
@@ -107,7 +109,7 @@ def to_table(program: Program) -> PimsimProgram:
     cores = program.n_processors
     group_ptr = np.concatenate(([0], np.cumsum(np.bincount(program.groups.processor, minlength=cores)))).astype(np.int64)
     found = decode(program.rows, group_ptr)
-    columns = {name: found[name].astype(dtype) for name, dtype in COLUMNS.items()}
+    columns: dict[str, Any] = {name: found[name].astype(dtype) for name, dtype in COLUMNS.items()}
     present = np.zeros(cores, bool)
     present[noted_cores(program)] = True
     lengths = list_lengths(program).astype(np.int32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,9 @@ from pimloom.program.program import Program
 from pimloom.program.rows import Array
 
 _FINEST: Final = 10**6
+_OVERLAPPING: Final = 2
+"""Samples from which on rows may be ordered so that samples overlap."""
+
 _MOST_BYTES: Final = (1 << 31) - 1
 """What a number of the file can say; pimsim-nn does not look at sizes of memories."""
 
@@ -38,6 +42,12 @@ def export_program(program: Program) -> Program:
         ProgramError: the program holds something that pimsim-nn cannot run.
     """
     return program if isinstance(program.hardware, PimsimHardware) else _imported(program, lower_rows(program)[0])
+
+
+def as_repeated(program: Program) -> Program:
+    """A throughput program of one sample as one of several, for its lists will be repeated: rounds may then overlap as samples do."""
+    repeats = program.mode == "throughput" and not isinstance(program.hardware, PimsimHardware)
+    return replace(program, samples=max(program.samples, _OVERLAPPING)) if repeats else program
 
 
 def export_with_cycles(program: Program) -> tuple[Program, Array]:

@@ -16,7 +16,8 @@ Rows become instructions core by core, in the order of the streams, repetitions 
 
 Streams of a schedule over samples are lists as they are: a stage only says which sample a row works for. Both ends of a
 message stand at one place of an order that all cores follow, so that cores which wait for each other at every message
-come to their end; what a core leaves in global memory for another is announced by a message of one byte (`tokens`).
+come to their end; what a core leaves in global memory for another is announced by a message of one byte, where messages do not say it
+already (`tokens`).
 
 No data are stored in such a program. Constants (biases, multipliers, shifts, taps) and scratch buffers lie behind the
 program's own part of the local memory and count to it.
@@ -28,7 +29,7 @@ import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 
@@ -271,7 +272,7 @@ def lower_rows(program: Program) -> tuple[PimsimProgram, Array]:
         made += lowered.made
         sizes[core + 1] = columns["opcode"].size
         lengths[core] = columns["position"][-1] + 1 if columns["opcode"].size else 0
-    table = {name: np.concatenate([part[name] for part in parts]).astype(dtype) for name, dtype in COLUMNS.items()}
+    table: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]).astype(dtype) for name, dtype in COLUMNS.items()}
     ptr, crossbars = facts.group_ptr, facts.group_crossbars
     return PimsimProgram(program.name, np.cumsum(sizes), lengths, lengths > 0, ptr, crossbars, **table), np.array(made, np.int64)
 

@@ -21,9 +21,9 @@ from pimloom.hardware.pimsim import Quirks
 from pimloom.program.pimsim.check import check_widths
 from pimloom.program.pimsim.messages import check_messages
 from pimloom.program.pimsim.opcodes import CODE
-from pimloom.program.pimsim.records import Block, Records, Rows
+from pimloom.program.pimsim.records import Block, Records, Rows, shown
 from pimloom.program.pimsim.table import COLUMNS, PimsimProgram
-from pimloom.program.pimsim.textstream import TextStream, pieces
+from pimloom.program.pimsim.textstream import Repeated, TextStream, pieces
 from pimloom.program.rows import Array
 
 _CORE: Final = re.compile(r"core(0|[1-9][0-9]{0,8})")
@@ -53,7 +53,7 @@ def read_program(path: str | os.PathLike[str], *, quirks: Quirks | None = None) 
     stream = TextStream(str(path), pieces(Path(path)))
     records = Records(refuses_loads=not chosen.load_writes_register_zero)
     config, cores = _sections(stream, records)
-    program = _assemble(stream.source, config, cores, records.table.rows())
+    program = _assemble(stream.source, config, cores, records)
     check_messages(program)
     if not chosen.bit_width_resets_to_zero:
         check_widths(program)
@@ -75,6 +75,8 @@ def _sections(stream: TextStream, records: Records) -> tuple[dict[str, Any], dic
         match = _CORE.fullmatch(key)
         if match is None:
             value = stream.value()
+            if key == "config" and config is not None:
+                raise ProgramError(f"{stream.source}: two sections 'config' found, one expected")
             config = value if key == "config" else config
         else:
             number = int(match.group(1))
@@ -138,10 +140,13 @@ def _stated(rows: Rows) -> dict[str, Array]:
     }  # fmt: skip
 
 
-def _assemble(source: str, config: dict[str, Any], cores: dict[int, _Core], rows: Rows) -> PimsimProgram:
+def _assemble(source: str, config: dict[str, Any], cores: dict[int, _Core], records: Records) -> PimsimProgram:
+    for name, one in (("config", config), ("config.array_group_map", config.get("array_group_map"))):
+        if isinstance(one, Repeated):
+            raise ProgramError(f"{source}: {name} states {one.key} more than once")
     count = config.get("core_cnt")
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MOST_CORES:
-        raise ProgramError(f"{source}: config.core_cnt is {count!r}, a number of cores from 1 to {_MOST_CORES} expected")
+        raise ProgramError(f"{source}: config.core_cnt is {shown(count)}, a number of cores from 1 to {_MOST_CORES} expected")
     beyond = min((k for k in cores if k >= count), default=None)
     if beyond is not None:
         raise ProgramError(f"{source}: core {beyond} has instructions, but config.core_cnt is {count}")
@@ -151,9 +156,11 @@ def _assemble(source: str, config: dict[str, Any], cores: dict[int, _Core], rows
     sizes = np.zeros(count + 1, np.int64)
     for k, core in cores.items():
         sizes[k + 1] = sum(part["record"].size for part in core.parts)
-    columns = _all_columns([part for core in lists for part in core.parts], rows)
+    columns = _all_columns([part for core in lists for part in core.parts], records.table.rows())
     lengths = np.array([cores[k].length if k in cores else 0 for k in range(count)], np.int32)
-    program = PimsimProgram(source, np.cumsum(sizes), lengths, np.array(present), group_ptr, crossbars, **columns)
+    program = PimsimProgram(
+        source, np.cumsum(sizes), lengths, np.array(present), group_ptr, crossbars, **columns, remarks=tuple(records.remarks)
+    )
     _check_groups(program)
     return program
 
@@ -172,7 +179,7 @@ def _all_columns(parts: list[dict[str, Array]], rows: Rows) -> dict[str, Array]:
 def _groups(source: str, config: dict[str, Any], count: int) -> tuple[Array, Array]:
     """int64[P + 1] and int32[g]: the array groups of each core."""
     table: dict[str, Any] = config.get("array_group_map", {})
-    if type(table) is not dict or "array_group_map" not in config:
+    if not isinstance(table, dict) or "array_group_map" not in config:
         raise ProgramError(f"{source}: config.array_group_map not found; it lists the crossbars of each core's array groups")
     lists: list[list[int]] = [[] for _ in range(count)]
     for key, value in table.items():

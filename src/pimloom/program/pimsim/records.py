@@ -8,6 +8,7 @@ by itself, and then the list is made of just these objects; text laid out otherw
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import struct
@@ -21,7 +22,7 @@ from pimloom.errors import ProgramError
 from pimloom.kernels import texts as kernel
 from pimloom.program.pimsim.opcodes import BY_CODE, BY_NAME, CODE, N_REGISTERS, Operation
 from pimloom.program.pimsim.scan import PAD, Meaning, Scanner, registers_at_reset
-from pimloom.program.pimsim.textstream import TextStream, decode
+from pimloom.program.pimsim.textstream import Repeated, TextStream, decode
 from pimloom.program.rows import Array
 
 RECORD: Final = np.dtype([
@@ -83,15 +84,18 @@ def record(value: Any) -> bytes:
         InstructionError: it is no instruction.
     """
     if not isinstance(value, dict):
-        raise InstructionError(f"{_shown(value)} found, an object expected")
+        raise InstructionError(f"{shown(value)} found, an object expected")
     fields = cast("dict[str, Any]", value)
     name = fields.get("op")
     operation = BY_NAME.get(name) if isinstance(name, str) else None
     if operation is None:
-        raise InstructionError(f"unknown operation {_shown(name)}; known: {', '.join(BY_NAME)}")
+        raise InstructionError(f"unknown operation {shown(name)}; known: {', '.join(BY_NAME)}")
     offset: dict[str, Any] = fields.get("offset", _NO_OFFSET)
-    if type(offset) is not dict:
-        raise InstructionError(f"{operation.name} with offset {_shown(offset)}, an object expected")
+    if not isinstance(offset, dict):
+        raise InstructionError(f"{operation.name} with offset {shown(offset)}, an object expected")
+    for one in (fields, offset):
+        if isinstance(one, Repeated):
+            raise InstructionError(f"{operation.name} states {one.key} more than once")
     used = operation.registers
     rd, rs1, rs2 = (fields.get(r, 0) if r in used else -1 for r in ("rd", "rs1", "rs2"))
     numbers = [fields.get(key, 0) for key in _NUMBERS]
@@ -105,7 +109,8 @@ def record(value: Any) -> bytes:
     return packed
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a message, shortened."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -119,10 +124,22 @@ def _as_integers(operation: Operation, fields: dict[str, Any], offset: dict[str,
 
 def _integer(operation: Operation, key: str, value: Any) -> int:
     if not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InstructionError(f"{operation.name} with {key} {_shown(value)}, a number expected")
+        raise InstructionError(f"{operation.name} with {key} {shown(value)}, a number expected")
     if not -(1 << 31) <= value < 1 << 31:
-        raise InstructionError(f"{operation.name} with {key} {_shown(value)}, which does not fit 32 bits")
+        raise InstructionError(f"{operation.name} with {key} {shown(value)}, which does not fit 32 bits")
     return int(value)
+
+
+def reading(value: dict[str, Any]) -> str:
+    """What is said of an instruction whose numbers are fractions, true or false: that they were made whole; "" if there are none."""
+    operation, offset = BY_NAME[value["op"]], value.get("offset", _NO_OFFSET)
+    stated = {**{key: value.get(key) for key in (*_NUMBERS, *operation.registers)}, **{key: offset.get(key) for key in _OFFSET}}
+    odd = [f"{key} {json.dumps(one)} read as {int(one)}" for key, one in stated.items() if isinstance(one, bool) or _is_fraction(one)]
+    return f"{operation.name} with {', '.join(odd)}" if odd else ""
+
+
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, float) and not value.is_integer()
 
 
 def _check(operation: Operation, fields: dict[str, Any], offset: dict[str, Any]) -> None:
@@ -162,16 +179,18 @@ class Table:
 
     Attributes:
         size: how many there are.
+        readings: what is to be said of instructions since somebody looked, and their texts without braces, if they were known.
     """
 
     def __init__(self, *, refuses_loads: bool = False) -> None:
         """Starts empty."""
         self.size = 0
         self._refuses_loads = refuses_loads
+        self.readings: list[tuple[str, bytes]] = []
         self._rows = np.zeros(_FIRST_ROOM, RECORD)
         self._number: dict[bytes, int] = {}
 
-    def checked(self, value: Any) -> bytes:
+    def checked(self, value: Any, text: bytes = b"") -> bytes:
         """The record of an instruction object.
 
         Raises:
@@ -180,6 +199,9 @@ class Table:
         packed = record(value)
         if self._refuses_loads and _HEAD(packed)[0] == kernel.LOAD:
             raise InstructionError("sld takes a register from global memory, whose contents no reader knows; address with sldi instead")
+        said = reading(value)
+        if said:
+            self.readings.append((said, text))
         return packed
 
     def number(self, packed: bytes) -> int:
@@ -203,7 +225,7 @@ class Table:
         except (ValueError, RecursionError):
             raise _TextError from None
         try:
-            packed = self.checked(fields)
+            packed = self.checked(fields, text)
         except InstructionError as fault:
             raise InstructionError(str(fault), text) from None
         code, constant, rd, rs1, rs2, _ = _HEAD(packed)
@@ -221,6 +243,7 @@ class Records:
 
     Attributes:
         table: the records that blocks name.
+        remarks: numbers that are read as others, each sort once with core and instruction.
     """
 
     def __init__(self, *, refuses_loads: bool = False) -> None:
@@ -230,6 +253,8 @@ class Records:
             refuses_loads: whether registers loaded from global memory are an error; else they hold 0.
         """
         self.table = Table(refuses_loads=refuses_loads)
+        self.remarks: list[str] = []
+        self._said: set[str] = set()
         self._scanner = Scanner(self.table.meaning)
         self._separator = b""
 
@@ -285,10 +310,19 @@ class Records:
             number = data[at + 1 : stop].split(separator).index(fault.text)
             raise located(stream, core, position + number, fault) from None
         except _TextError:
+            self.table.readings.clear()  # all is read again
             return None
+        for said, text in self.table.readings:
+            self._remark(core, position + data[at + 1 : stop].split(separator).index(text), said)
+        self.table.readings.clear()
         registers[:] = held
         stream.at = after
         return block
+
+    def _remark(self, core: int, position: int, said: str) -> None:
+        if said not in self._said:
+            self._said.add(said)
+            self.remarks.append(f"core {core}, instruction {position}: {said}")
 
     def _block(self, data: bytes, begin: int, end: int, registers: Array) -> Block:
         """The objects of `data[begin:end]`, which holds no `]`, set apart alike."""
@@ -307,6 +341,9 @@ class Records:
                 packed = self.table.checked(stream.value())
             except InstructionError as fault:
                 raise located(stream, core, position + at, fault) from None
+            for said, _ in self.table.readings:
+                self._remark(core, position + at, said)
+            self.table.readings.clear()
             code, constant, rd, rs1, rs2, low = _HEAD(packed)
             held = registers[[rd, rs1, rs2, low]].tolist()
             if code > kernel.MULTIPLY_CONSTANT:
@@ -320,7 +357,7 @@ class Records:
             stream.expect(",")
             if gap is not None:
                 self._separator = b"}" + gap.group()
-            if stream.peek() != "{":
+            if stream.peek() in ("", "]"):
                 stream.expect("{")
         return Block(at, np.array(found, np.int32).reshape(-1, kernel.FOUND_ROWS).T)
 

@@ -51,6 +51,7 @@ class PimsimProgram:
         selection: int8[n], offset selection: bit 0 rd, bit 1 rs1, bit 2 rs2.
         input_bits: int8[n], element width of inputs in force; 0 before the first `setbw`.
         output_bits: int8[n], element width of outputs in force.
+        remarks: what the reader took otherwise than it stands in the file, as pimsim-nn does.
     """
 
     source: str
@@ -76,6 +77,7 @@ class PimsimProgram:
     selection: Array
     input_bits: Array
     output_bits: Array
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks dtypes and lengths and makes the arrays read-only."""

@@ -25,13 +25,40 @@ _LONGEST_CHARACTER: Final = 4
 _LONGEST_WORD: Final = 16
 _MOST_BYTES: Final = 1 << 26
 _AUTODETECT: Final = 47  # zlib: window of 32 KiB, header of gzip or zlib
+_MOST_DIGITS: Final = 300
+"""Digits of a whole number that are read: what has more fits nothing, and is shown shortened."""
+
+
+@final
+class Repeated(dict[str, Any]):
+    """A JSON object that states a key more than once; the last value counts in it, as for most parsers.
+
+    Attributes:
+        key: the first of these keys.
+    """
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        """Takes keys and values in the order of the text."""
+        super().__init__(pairs)
+        seen: set[str] = set()
+        self.key = next(key for key, _ in pairs if key in seen or seen.add(key))
 
 
 def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_constant)
+def _whole(text: str) -> int:
+    """A whole number; the parser of Python takes no more than some thousand digits."""
+    return int(text[:_MOST_DIGITS])
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else Repeated(pairs)
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_constant, parse_int=_whole, object_pairs_hook=_object)
 
 
 def decode(text: str) -> Any:
@@ -163,7 +190,7 @@ class TextStream:
                     self.fail(f"no value ({getattr(error, 'msg', error)})")
             else:
                 # A number that touches the end of the text may go on.
-                if end < len(text) or type(found) in (dict, list, str) or not self._fill(2 * size):
+                if end < len(text) or isinstance(found, (dict, list, str)) or not self._fill(2 * size):
                     self.at += end if text.isascii() else len(text[:end].encode())
                     return found
             size *= 2
