@@ -13,6 +13,8 @@ from pimloom.passes.error_bound import ErrorBound, error_bound
 from pimloom.passes.fold_channel_factors import FoldBatchNorm, FoldChannelFactors
 from pimloom.passes.fold_constants import FoldConstants
 from pimloom.passes.fuse_activations import FuseActivations
+from pimloom.passes.hoist_activations import HoistActivations
+from pimloom.passes.lower_conv_transpose import LowerConvTranspose
 from pimloom.passes.merge_layout import MergeLayout
 from pimloom.passes.quantise import Quantise
 from pimloom.passes.remove_identities import RemoveIdentities
@@ -28,6 +30,8 @@ def simplify_pipeline() -> Pipeline:
             FoldBatchNorm(),
             FoldChannelFactors(),
             ComposeAffine(),
+            LowerConvTranspose(),
+            HoistActivations(),
             MergeLayout(),
             EliminateCommonSubexpressions(),
             EliminateDeadNodes(),
@@ -52,7 +56,7 @@ def default_pipeline(
 
 __all__ = [
     "AbsorbQuantiseNodes", "CanonicaliseLinear", "ComposeAffine", "EliminateCommonSubexpressions", "EliminateDeadNodes", "ErrorBound",
-    "FoldBatchNorm", "FoldChannelFactors", "FoldConstants", "FuseActivations", "MergeLayout", "Pass", "Pipeline",
-    "Quantise", "Range", "RemoveIdentities", "Sample",
+    "FoldBatchNorm", "FoldChannelFactors", "FoldConstants", "FuseActivations", "HoistActivations", "LowerConvTranspose", "MergeLayout",
+    "Pass", "Pipeline", "Quantise", "Range", "RemoveIdentities", "Sample",
     "calibrate", "default_pipeline", "error_bound", "random_sample", "simplify_pipeline",
 ]  # fmt: skip
