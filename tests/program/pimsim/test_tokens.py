@@ -73,7 +73,7 @@ class Lists:
         """How often each instruction can be carried out while one core waits forever before `held`, after some rounds."""
         left = {core: deque(line * most_rounds) for core, line in self.lists.items()}
         keeper, line = left[self.core[held]], self.lists[self.core[held]]
-        while len(keeper) > (most_rounds - rounds_before) * len(line) - line.index(held):
+        while len(keeper) > rounds_before * len(line) + line.index(held):
             keeper.pop()
         done: Counter[int] = Counter()
         ready = deque(left)
