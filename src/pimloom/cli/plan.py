@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pimloom.hardware import SramHardware
     from pimloom.targets.sram.plan import Plan
+    from pimloom.targets.sram.tune import Timer
     from pimloom.targets.sram.work import Work
 
 _SIZES, _HELD = "The product", "Held fixed"
@@ -47,13 +48,19 @@ def plan_command(
     bandwidth: Annotated[
         int | None, typer.Option("--bandwidth", rich_help_panel=MACHINE_PANEL, help="Bytes per cycle of the off-chip link."),
     ] = None,
-    strategy: Annotated[str, typer.Option("--strategy", metavar="NAME", help="in_situ, naive_ping_pong, generalized or auto.")] = "auto",
+    strategy: Annotated[
+        str | None, typer.Option("--strategy", metavar="NAME", show_default="auto", help="in_situ, naive_ping_pong, generalized or auto."),
+    ] = None,
     macros: Annotated[int | None, typer.Option("--macros", rich_help_panel=_HELD, help="N, macros in use.")] = None,
     residency: Annotated[int | None, typer.Option("--residency", rich_help_panel=_HELD, help="n, vectors per residency.")] = None,
     speed: Annotated[int | None, typer.Option("--write-speed", rich_help_panel=_HELD, help="s, bytes per cycle of a rewrite.")] = None,
     is_simulated: Annotated[bool, typer.Option("--simulate", help="Simulates every plan shown instead of predicting its cycles.")] = False,
     ablate: Annotated[
         bool, typer.Option("--ablate", help="Simulates where a gain over naive ping-pong comes from; needs --macros and --residency."),
+    ] = False,
+    is_phased: Annotated[
+        bool, typer.Option("--phases", help="Prints the paper's two phases with ideal costs, for no matrix: macros for the link, and "
+                                            "settings of this machine when its link drops (by halves, or to --bandwidth)."),
     ] = False,
     figure: Annotated[
         str | None, typer.Option("--figure", metavar="FILE.html", rich_help_panel=FILES_PANEL,
@@ -66,12 +73,18 @@ def plan_command(
     from pimloom.targets.sram.work import Work
 
     sizes, held = (vectors, rows, cols), (macros, residency, speed)
+    if is_phased:
+        _check_phases(
+            {"MODEL": model, "--vectors": vectors, "--rows": rows, "--cols": cols, "--shape": shapes or None, "--strategy": strategy,
+             "--macros": macros, "--simulate": is_simulated or None, "--ablate": ablate or None, "--figure": figure}
+        )  # fmt: skip
+        _draw_phases(hardware, changes, bandwidth, residency, speed)
+        return
+    strategy = "auto" if strategy is None else strategy
     _check_given(model, sizes, held, figure, ablate=ablate)
     if shapes and model is None:
         raise UsageError("--shape: given without a network, whose inputs it is for; add a MODEL or leave it out")
-    if bandwidth is not None and any(change.split("=")[0].strip() == "link.bytes_per_cycle" for change in changes or ()):
-        raise UsageError("--bandwidth: given with --set link.bytes_per_cycle, which says the same; leave one of them out")
-    machine = _sram(hardware, [*(changes or ()), *([f"link.bytes_per_cycle={bandwidth}"] if bandwidth is not None else [])])
+    machine = _sram(hardware, changes, bandwidth)
     if ablate:
         _check_ablation(held, strategy, figure, is_simulated=is_simulated)
     if model is not None:
@@ -102,19 +115,33 @@ def plan_command(
 
 def _simulated(machine: SramHardware, work: Work, found: Sequence[Plan], strategy: str, fixed: Mapping[str, Any]) -> list[Plan]:
     """Plans with their simulated cycles, fastest first: those that are predicted to be best, and for each strategy what tuning finds."""
-    from pimloom import api
     from pimloom.targets.sram.strategies import BASELINES
     from pimloom.targets.sram.tune import choose
 
-    def timer(hardware: SramHardware, plan: Plan) -> float:
-        return float(api.product_cycles(hardware, work, plan))
-
+    timer = _timer(work)
     tuned: list[Plan] = []
     for family in (*(BASELINES if strategy == "auto" else ()), strategy):
         with contextlib.suppress(CapacityError, UsageError):
             tuned.append(choose(machine, work, family, timer, **fixed))
     timed = (replace(plan, cycles=timer(machine, plan)) for plan in found)
     return _distinct(sorted((*tuned, *timed), key=lambda plan: plan.cycles))
+
+
+def _timer(work: Work) -> Timer:
+    """Simulated cycles of plans of a product, each simulated once for each bandwidth: `auto` tries what the strategies tried, too."""
+    from pimloom import api
+
+    timed: dict[tuple[int, Plan], float] = {}
+
+    def timer(hardware: SramHardware, plan: Plan) -> float:
+        # What a plan is predicted to take is no part of what is simulated.
+        bare = replace(plan, cycles=0.0, bound_cycles=0.0)
+        key = (hardware.link.bytes_per_cycle, bare)
+        if key not in timed:
+            timed[key] = float(api.product_cycles(hardware, work, bare))
+        return timed[key]
+
+    return timer
 
 
 def _distinct(found: Sequence[Plan]) -> list[Plan]:
@@ -153,6 +180,19 @@ def _check_given(model: str | None, sizes: Held, held: Held, figure: str | None,
             raise UsageError(f"{name}: given with the network '{model}', whose layers have settings of their own; leave it out")
 
 
+def _check_phases(given: Mapping[str, object]) -> None:
+    """Refuses what only a matrix or a network has."""
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(f"{option}: given with --phases, which is for no matrix in particular; leave one of them out")
+
+
+def _draw_phases(hardware: str, changes: Sequence[str] | None, bandwidth: int | None, residency: int | None, speed: int | None) -> None:
+    from pimloom.cli.plan_phases import draw_phases
+
+    draw_phases(_sram(hardware, changes, bandwidth), residency, speed, bandwidth)
+
+
 def _check_ablation(held: Held, strategy: str, figure: str | None, *, is_simulated: bool) -> None:
     """Refuses what an ablation needs or would ignore."""
     if held[0] is None or held[1] is None:
@@ -166,11 +206,11 @@ def _check_ablation(held: Held, strategy: str, figure: str | None, *, is_simulat
 
 def _draw_steps(console: Console, machine: SramHardware, work: Work, macros: int, vectors: int) -> None:
     """The steps from naive ping-pong at a design point to `auto`, with what each one gains."""
-    from pimloom import api
     from pimloom.targets.sram.explain import ablate
 
-    steps = ablate(machine, work, macros, vectors, lambda hardware, plan: float(api.product_cycles(hardware, work, plan)))
+    steps = ablate(machine, work, macros, vectors, _timer(work))
     console.print(f"{work.vectors:,} vectors x {work.rows:,} x {work.cols:,} on {machine.name}, {machine.link.bytes_per_cycle} B/cycle")
+    _draw_chunks(console, work, vectors)
     table = new_table("freedom", "strategy", "streams", "N>", "n>", "s>", "cycles>", "gain>", "in all>")
     before = steps[0].cycles
     for step in steps:
@@ -185,10 +225,13 @@ def _or(value: int | None, default: int) -> int:
     return default if value is None else value
 
 
-def _sram(hardware: str, changes: list[str]) -> SramHardware:
+def _sram(hardware: str, changes: Sequence[str] | None, bandwidth: int | None) -> SramHardware:
+    """The machine, its link of another bandwidth if one is given."""
     from pimloom.hardware import SramHardware
 
-    machine = load_machine(hardware, changes, None)
+    if bandwidth is not None and any(change.split("=")[0].strip() == "link.bytes_per_cycle" for change in changes or ()):
+        raise UsageError("--bandwidth: given with --set link.bytes_per_cycle, which says the same; leave one of them out")
+    machine = load_machine(hardware, [*(changes or ()), *([f"link.bytes_per_cycle={bandwidth}"] if bandwidth is not None else [])], None)
     if not isinstance(machine, SramHardware):
         raise UsageError(f"hardware '{machine.name}': kind {machine.kind} found, sram expected; choose e.g. gpp-256")
     return machine
@@ -205,9 +248,8 @@ def _draw(console: Console, machine: SramHardware, work: Work, found: Sequence[P
         f"{work.vectors:,} vectors x {work.rows:,} x {work.cols:,} on {machine.name}, {machine.link.bytes_per_cycle} B/cycle: {tiles}"
         + (f"; held fixed: {', '.join(names)}" if names else "")
     )
-    if held[1] is not None and work.chunk_vectors(held[1]) != held[1]:
-        chunks = work.chunks(held[1])
-        console.print(f"n {held[1]}: {work.vectors:,} vectors make {chunks} chunks of at most {work.chunk_vectors(held[1])}")
+    if held[1] is not None:
+        _draw_chunks(console, work, held[1])
     table = new_table("strategy", "streams", "N>", "n>", "s>", "a>", "sigma>", "G>", "cycles>", "bound>", "of it>")
     for plan in found:
         table.add_row(*_cells(machine, plan))
@@ -218,6 +260,13 @@ def _draw(console: Console, machine: SramHardware, work: Work, found: Sequence[P
             f"a program would have {rows:,} rows, {MOST_ROWS:,} at most are expected: it is planned, but cannot be compiled", soft_wrap=True
         )
     console.print(_LEGEND.format("simulated" if is_simulated else "predicted"), soft_wrap=True)
+
+
+def _draw_chunks(console: Console, work: Work, vectors: int) -> None:
+    """Says how the vectors are cut if chunks are not of the size asked for."""
+    chunks, largest = work.chunks(vectors), work.chunk_vectors(vectors)
+    if largest != vectors:
+        console.print(f"n {vectors}: {work.vectors:,} vectors make {chunks} chunks of at most {largest}")
 
 
 _LEGEND = """

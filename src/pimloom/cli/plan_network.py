@@ -32,7 +32,7 @@ def draw_network_plans(machine: SramHardware, model: str, shapes: Sequence[str],
     request = Request(effort=effort, cost=api.cycles if is_simulated else None, progress=_silent)
 
     def pick(work: Work, timer: Timer | None) -> Plan:
-        return choose(machine, work, strategy, timer, STEPS[effort], is_laddered=False)
+        return choose(machine, work, strategy, timer, STEPS[effort], rungs=0)
 
     network = analyse(_quantised(machine, model, shapes), machine.macro)
     plans = plan_steps(network, machine, request, pick)

@@ -17,7 +17,7 @@ from pimloom.errors import CapacityError, UsageError
 from pimloom.hardware import SramHardware
 from pimloom.simulate import simulate
 from pimloom.targets.sram.compile import compile_network
-from pimloom.targets.sram.plan import Dataflow, Plan, check_setting, slot_bytes, slots, slots_needed, streams, useful_vectors
+from pimloom.targets.sram.plan import Dataflow, Plan, check_setting, most_macros, slot_bytes, slots, slots_needed, streams, useful_vectors
 from pimloom.targets.sram.predict import candidates, evaluate, priced
 from pimloom.targets.sram.single import single_product
 from pimloom.targets.sram.strategies import BASELINES, FAMILIES, STRATEGIES
@@ -280,6 +280,48 @@ def test_at_effort_0_no_strategy_is_faster_than_auto_where_jobs_are_short() -> N
         found = {name: choose(hardware, work, name, lambda m, one, w=work: float(cycles(single_product(m, w, one))), 0).cycles
                  for name in (*BASELINES, "auto")}  # fmt: skip
         assert found["auto"] == min(found.values())
+
+
+MACHINES = st.builds(
+    lambda cores, rows, cols, rate, results, dram: (
+        "gpp-256-dram" if dram else "gpp-256",
+        (f"cores={cores}", f"macro.rows={rows}", f"macro.cols={cols}", f"macro.line_bytes={min(32, rows * cols)}",
+         f"link.bytes_per_cycle={rate}", f"memories.result_bytes={results}"),
+    ),
+    st.integers(1, 5), st.sampled_from([5, 16, 32, 33]), st.sampled_from([3, 8, 32, 40]), st.sampled_from([1, 3, 7, 21, 50, 100, 300]),
+    st.sampled_from([9000, 30000, 262144]), st.booleans(),
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(MACHINES, st.integers(1, 60), st.integers(1, 140), st.integers(1, 140))
+def test_no_plan_is_faster_than_its_bound_or_has_idle_macros(
+    where: tuple[str, tuple[str, ...]], vectors: int, rows: int, cols: int
+) -> None:
+    hardware, work = machine(where[0], *where[1]), Work(vectors, rows, cols)
+    try:
+        found = candidates(hardware, work, "auto")
+    except CapacityError:
+        return
+    for one in found[:: max(1, len(found) // 4)]:
+        taken = cycles(single_product(hardware, work, one))
+        assert taken >= one.bound_cycles * (1 - 1e-9), one
+        assert one.macros <= most_macros(hardware, work, STRATEGIES[one.strategy], one.dataflow, one.vectors)
+
+
+def test_macros_that_nothing_is_left_for_change_nothing() -> None:
+    hardware, work = machine("gpp-256", "link.bytes_per_cycle=16"), Work(3, 229, 229)
+    many, few = (plan("generalized", count, 2, 8, 7) for count in (256, 128))
+    assert few.macros == most_macros(hardware, work, STRATEGIES["generalized"], Dataflow.WEIGHTS, 2)
+    assert cycles(single_product(hardware, work, many)) == cycles(single_product(hardware, work, few))
+
+
+@pytest.mark.parametrize("strategy", ["naive_ping_pong", "naive_pairwise", "naive_lock_step"])
+def test_a_machine_of_one_macro_has_no_pairs(strategy: str) -> None:
+    hardware, work = machine("gpp-256", "cores=1", "macros_per_core=1"), Work(5, 64, 64)
+    with pytest.raises(CapacityError, match=f"macros: 2 needed, 1 available on 'gpp-256'; macros of '{strategy}' work in pairs"):
+        candidates(hardware, work, strategy)
+    assert {one.macros for one in candidates(hardware, work, "auto")} == {1}
 
 
 def test_the_stagger_of_a_plan() -> None:

@@ -18,8 +18,8 @@ from pimloom.targets import Request
 from pimloom.targets.sram.lower import Lowering
 from pimloom.targets.sram.plan import Plan, streams
 from pimloom.targets.sram.products import General, Network, Product, analyse, matrix_of
-from pimloom.targets.sram.strategies import BASELINES, FAMILIES
-from pimloom.targets.sram.tune import Timer, choose
+from pimloom.targets.sram.strategies import FAMILIES
+from pimloom.targets.sram.tune import RUNGS_PER_OCTAVE, Timer, choose
 from pimloom.targets.sram.work import Work
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -31,7 +31,7 @@ Timings = dict[tuple[Work | int, bool, int, Plan | None], float]
 
 ALIGNMENT_BYTES: Final = 64
 MOST_ROWS_COMPARED: Final[Mapping[int, int]] = {0: 50_000, 1: 1_000_000}
-"""Rows up to which whole networks are also tried in other ways, under `auto` with every strategy, by effort; any number beyond."""
+"""Rows up to which whole networks are also tried in other ways, such as with every strategy under `auto`, by effort; any number beyond."""
 
 FEW_ROWS: Final = 150_000
 """Rows up to which effort 1 also tries what effort 0 does."""
@@ -60,15 +60,18 @@ def compile_network(graph: Graph, hardware: Hardware, request: Request) -> Progr
     request.progress("planning")
     timings: Timings = {}
     trials = _trials(wanted, request.effort, has_one_step=len(network.steps) == 1)
-    best = _compile_as(network, hardware, request, trials[0], wanted, timings)
+    first = _planned_as(network, hardware, request, trials[0], timings)
+    best = program_of(network, hardware, request, first, wanted)
     if request.cost is None or best.n_rows > MOST_ROWS_COMPARED.get(request.effort, best.n_rows):
         return best
     if best.n_rows > FEW_ROWS and request.effort == 1:
         trials = [trial for trial in trials if trial.steps]
-    if len(trials) == 1:
-        return best
     # The fastest plan of each product alone need not be the fastest where the next product's weights are written ahead.
-    found = [best, *(_compile_as(network, hardware, request, trial, wanted, timings) for trial in trials[1:])]
+    others = dict.fromkeys(tuple(_planned_as(network, hardware, request, trial, timings)) for trial in trials[1:])
+    others.pop(tuple(first), None)
+    if not others:
+        return best
+    found = (best, *(program_of(network, hardware, request, plans, wanted) for plans in others))
     return min(found, key=lambda program: request.cost(program)[0] if request.cost else 0)
 
 
@@ -80,35 +83,34 @@ class _Trial:
     Attributes:
         family: of strategies.
         steps: settings that are tried around the best predictions.
-        is_laddered: whether what is found with less bandwidth is considered, too.
+        rungs: of the ladder of bandwidths whose findings are considered, too; see `choose`.
     """
 
     family: str
     steps: int
-    is_laddered: bool
+    rungs: int
 
 
 def _trials(wanted: str, effort: int, *, has_one_step: bool) -> list[_Trial]:
-    """What is tried for a network: under `auto` every strategy as well, and all that smaller efforts try.
+    """What is tried for a network: every family of strategies that is part of the one that is wanted, and all that smaller efforts try.
 
     What one product does with less bandwidth says little of a network, where products share the link with their neighbours: the
     ladder is for single products, and for larger efforts.
     """
-    families = (wanted, *BASELINES) if wanted == "auto" else (wanted,)
+    families = (wanted, *(family for family in FAMILIES if family != wanted and set(FAMILIES[family]) <= set(FAMILIES[wanted])))
     efforts = range(effort, -1, -1)
-    found = [_Trial(family, STEPS[e], STEPS[e] > 0 and (e > 1 or has_one_step)) for e in efforts for family in families]
+    rungs = {0: 0, 1: RUNGS_PER_OCTAVE if has_one_step else 0}
+    found = [_Trial(family, STEPS[e], rungs.get(e, RUNGS_PER_OCTAVE if has_one_step else 1)) for e in efforts for family in families]
     return list(dict.fromkeys(found))
 
 
-def _compile_as(
-    network: Network, hardware: SramHardware, request: Request, trial: _Trial, wanted: str, timings: Timings
-) -> Program:  # fmt: skip
-    """The program in which every product has the plan that a trial gives it."""
+def _planned_as(network: Network, hardware: SramHardware, request: Request, trial: _Trial, timings: Timings) -> list[Plan | None]:
+    """The plan of every step as a trial chooses it."""
 
     def pick(work: Work, timer: Timer | None) -> Plan:
-        return choose(hardware, work, trial.family, timer, trial.steps, is_laddered=trial.is_laddered)
+        return choose(hardware, work, trial.family, timer, trial.steps, rungs=trial.rungs)
 
-    return program_of(network, hardware, request, plan_steps(network, hardware, request, pick, timings), wanted)
+    return plan_steps(network, hardware, request, pick, timings)
 
 
 def plan_steps(

@@ -184,7 +184,7 @@ def _plan_with(
 ) -> Plan:  # fmt: skip
     """The fastest plan of a product with one freedom and all before it."""
     if name in _FREE:
-        return choose(hardware, work, _FREE[name], timer, steps, is_laddered=False)
+        return choose(hardware, work, _FREE[name], timer, steps, rungs=0)
     plans = _designed(hardware, work, macros, vectors, is_slow=name == "design point")
     return min(plans, key=lambda plan: timer(hardware, plan) if timer is not None else plan.cycles)
 

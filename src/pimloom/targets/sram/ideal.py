@@ -107,6 +107,11 @@ def runtime_phase(hardware: SramHardware, link_bytes_per_cycle: int, result_rows
             plan = _largest(hardware, result_rows, stagger, size, write, tau)
             if plan is not None:
                 found.append((plan.throughput, -plan.groups, plan))
+    if not found and link_bytes_per_cycle >= speed:
+        raise UsageError(
+            f"results: {result_rows} rows found, room for an even schedule of at least 2 macros expected; use a larger result memory or "
+            "smaller rows"
+        )
     if not found:
         raise UsageError(
             f"link: {link_bytes_per_cycle} bytes per cycle found, enough for a macro that is written at {speed} expected; "

@@ -173,6 +173,14 @@ def whole_macros(row_tiles: int, strategy: Strategy) -> int:
     return row_tiles * (1 + row_tiles % 2) if strategy.pairs else row_tiles
 
 
+def most_macros(hardware: SramHardware, work: Work, strategy: Strategy, dataflow: Dataflow, vectors: int) -> int:
+    """Macros that a setting can use: one for each residency, and as many again in the other bank where macros are paired."""
+    if dataflow is Dataflow.WEIGHTS:
+        return work.tiles(hardware) * work.chunks(vectors) * (1 + strategy.pairs)
+    whole = whole_macros(work.row_tiles(hardware), strategy)
+    return ceil_div(work.tiles(hardware), whole) * whole * (1 + strategy.pairs)
+
+
 def per_chunking(n: Array, figure: Callable[[int], float]) -> Array:
     """A figure of each number of vectors, worked out once for each."""
     used = np.flatnonzero(np.bincount(n))
@@ -216,6 +224,6 @@ def stays(hardware: SramHardware, work: Work, macros: Any) -> Any:
 
 
 __all__ = [
-    "SUM_BYTES", "Dataflow", "Plan", "check_setting", "fits", "per_chunking", "rows_of", "slot_bytes", "slots", "slots_needed", "stays",
-    "streams", "useful_vectors", "whole_macros",
+    "SUM_BYTES", "Dataflow", "Plan", "check_setting", "fits", "most_macros", "per_chunking", "rows_of", "slot_bytes", "slots",
+    "slots_needed", "stays", "streams", "useful_vectors", "whole_macros",
 ]  # fmt: skip

@@ -15,7 +15,18 @@ import numpy as np
 
 from pimloom.errors import CapacityError, UsageError
 from pimloom.hardware import SramHardware
-from pimloom.targets.sram.plan import Dataflow, Plan, fits, per_chunking, slot_bytes, slots_needed, stays, useful_vectors, whole_macros
+from pimloom.targets.sram.plan import (
+    Dataflow,
+    Plan,
+    fits,
+    most_macros,
+    per_chunking,
+    slot_bytes,
+    slots_needed,
+    stays,
+    useful_vectors,
+    whole_macros,
+)  # fmt: skip
 from pimloom.targets.sram.strategies import FAMILIES, STRATEGIES, Job, Strategy
 from pimloom.targets.sram.work import Work
 
@@ -119,11 +130,15 @@ def evaluate(
     count, n, s, extra = (a.ravel().astype(np.int64) for a in axes)
     filling = -(-hardware.link.bytes_per_cycle // s)
     writers = np.clip(filling + extra, 1, count) if strategy.is_staggered else count
+    if not macros:
+        count = np.minimum(count, per_chunking(n, lambda one: most_macros(hardware, work, strategy, dataflow, one)))
+        writers = np.minimum(writers, count)
     job, link_cycles = _job(hardware, work, strategy, dataflow, count, n, s, writers)
     has_room = fits(hardware, work, strategy, dataflow, count, n)
     least = np.maximum(link_cycles, _sfu_cycles(hardware, work, n))
     cycles = np.where(has_room, np.maximum(strategy.cycles(job) + _tail_cycles(hardware, work, job, n), least), np.inf)
-    rate = np.minimum(count / (job.write + job.compute), 1 / job.share)
+    mean_write = job.setup + work.weight_bytes / work.tiles(hardware) / s
+    rate = np.minimum(count / (mean_write + job.compute), 1 / job.share)
     return Grid(strategy, dataflow, count, n, s, writers, cycles, np.maximum(job.loads / rate, link_cycles))
 
 
@@ -137,7 +152,7 @@ def _macro_choices(hardware: SramHardware, work: Work, strategy: Strategy, dataf
     """All numbers of macros; whole strips where activations are streamed."""
     if dataflow is Dataflow.WEIGHTS:
         step = 2 if strategy.pairs else 1
-        return range(step, hardware.arrays + 1, step)
+        return range(step, hardware.arrays + 1, step) or (hardware.arrays,)
     whole = whole_macros(work.row_tiles(hardware), strategy)
     return range(whole, hardware.arrays + 1, whole) or (hardware.arrays,)
 
@@ -149,7 +164,7 @@ def _job(
     control, link = hardware.control, hardware.link
     tiles, strips = work.tiles(hardware), work.strips(hardware)
     chunks = per_chunking(n, work.chunks)
-    traffic = chunks * per_chunking(n, work.chunk_bytes) * work.sources
+    traffic = per_chunking(n, work.loaded_bytes) * work.sources
     handshake = control.handshake_cycles if strategy.has_handshake else 0
     per_vector = work.vector_cycles(hardware) + 2 * handshake
     fixed = control.read_cycles + control.accumulate_cycles + handshake
@@ -163,7 +178,7 @@ def _job(
         # How often the inputs of each part pass: once for every wave of strips that it has some of.
         waves = -(-strips // held) if work.sources == 1 else np.maximum(work.part_strips(hardware) / held, 1.0)
         loads, passes, vectors = np.full_like(n, tiles), chunks, float(work.vectors)
-    rate = link.bytes_per_cycle * (link.dram.available if link.dram else 1.0)
+    rate = _link_rate(hardware)
     weights = loads * (work.weight_bytes / tiles) / rate
     others = (traffic * waves + work.vectors * work.outputs) / rate if link.carries_activations else np.zeros(n.size)
     setup = control.write_setup_cycles + 2 * handshake
@@ -174,6 +189,12 @@ def _job(
         share=share, setup=setup, writers=writers,
     )  # fmt: skip
     return job, weights + others
+
+
+def _link_rate(hardware: SramHardware) -> float:
+    """Bytes per cycle of the link, refreshes taken off."""
+    link = hardware.link
+    return link.bytes_per_cycle * (link.dram.available if link.dram else 1.0)
 
 
 def _sfu_cycles(hardware: SramHardware, work: Work, n: Array) -> Array:
@@ -263,7 +284,11 @@ def _summary(
 
 
 def _nothing_fits(hardware: SramHardware, work: Work, wanted: str, macros: Sequence[int]) -> UsageError | CapacityError:
-    if macros and all(count % 2 for count in macros) and all(STRATEGIES[name].pairs for name in FAMILIES[wanted]):
+    are_paired = all(STRATEGIES[name].pairs for name in FAMILIES[wanted])
+    if are_paired and hardware.arrays == 1:
+        advice = f"macros of '{wanted}' work in pairs; choose another strategy or a larger machine"
+        return CapacityError("macros", 2, 1, hardware.name, advice)
+    if are_paired and macros and all(count % 2 for count in macros):
         return UsageError(f"macros: {macros[0]} found, an even number expected by '{wanted}', whose macros work in pairs")
     advice = "use a machine with more result memory, or fewer macros"
     needed = int(slots_needed(hardware, work, 1)) * slot_bytes(hardware, work, work.chunk_vectors(1))
@@ -277,15 +302,15 @@ def may_turn_back(hardware: SramHardware, work: Work, plan: Plan) -> bool:
 
 def turned_back(hardware: SramHardware, work: Work, plan: Plan) -> Plan:
     """A plan that goes there and back: the last tiles of a chunk, still there, are the first of the next."""
-    chunks, tiles = work.chunks(plan.vectors), work.tiles(hardware)
+    chunks, tiles, rate = work.chunks(plan.vectors), work.tiles(hardware), _link_rate(hardware)
     written = tiles * chunks - (chunks - 1) * plan.macros
-    saved = (tiles * chunks - written) * work.weight_bytes / tiles / hardware.link.bytes_per_cycle
-    control = hardware.control
+    tile_bytes, control = work.weight_bytes / tiles, hardware.control
+    saved = (tiles * chunks - written) * tile_bytes / rate
+    others = work.loaded_bytes(plan.vectors) * work.sources + work.vectors * work.outputs if hardware.link.carries_activations else 0
     compute = chunks * (control.read_cycles + control.accumulate_cycles) + work.vectors * work.vector_cycles(hardware)
-    of_macros = (tiles * compute + written * hardware.write_cycles(plan.bytes_per_cycle)) / plan.macros
-    return replace(
-        plan, is_serpentine=True, cycles=max(plan.cycles - saved, of_macros), bound_cycles=max(plan.bound_cycles - saved, of_macros)
-    )  # fmt: skip
+    of_macros = (tiles * compute + written * (control.write_setup_cycles + tile_bytes / plan.bytes_per_cycle)) / plan.macros
+    bound = max((written * tile_bytes + others) / rate, of_macros)
+    return replace(plan, is_serpentine=True, cycles=max(plan.cycles - saved, bound), bound_cycles=bound)
 
 
 def priced(hardware: SramHardware, work: Work, plan: Plan, cycles: float | None = None) -> Plan:

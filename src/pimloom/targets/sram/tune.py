@@ -20,7 +20,7 @@ import numpy as np
 
 from pimloom.errors import CapacityError
 from pimloom.hardware import SramHardware
-from pimloom.targets.sram.plan import Dataflow, Plan, fits, useful_vectors, whole_macros
+from pimloom.targets.sram.plan import Dataflow, Plan, fits, most_macros, useful_vectors, whole_macros
 from pimloom.targets.sram.predict import Promising, candidates, may_turn_back, priced, promising
 from pimloom.targets.sram.strategies import BASELINES, STRATEGIES
 from pimloom.targets.sram.work import Work
@@ -41,7 +41,7 @@ RUNNERS_UP: Final = 5
 """Plans of each strategy that a rung hands to other bandwidths, its best among them; `FARTHER` times as many of `auto`."""
 
 RUNGS_PER_OCTAVE: Final = 4
-"""Rungs of `auto` from a power of two to the next."""
+"""Rungs of `auto` from a power of two to the next, for a product by itself."""
 
 LEAST_GAIN: Final = 1.5
 """Times the cycles of the best plan: the bound of a rung below from which on nothing found there is considered."""
@@ -49,7 +49,7 @@ LEAST_GAIN: Final = 1.5
 
 def choose(
     hardware: SramHardware, work: Work, wanted: str = "auto", timer: Timer | None = None, steps: int = 8,
-    is_laddered: bool = True, **fixed: Sequence[int] | None,
+    rungs: int = RUNGS_PER_OCTAVE, **fixed: Sequence[int] | None,
 ) -> Plan:  # fmt: skip
     """The plan of a product.
 
@@ -60,7 +60,8 @@ def choose(
         timer: simulates plans; the prediction decides without it.
         steps: settings around the best prediction that are simulated for each strategy, and `FARTHER` times as many for `auto`; with 0 only
             the best predictions are, those of long jobs not even that.
-        is_laddered: whether what is found with less bandwidth is considered, too; takes several times as long.
+        rungs: of `auto`, from a power of two to the next, of the ladder of bandwidths whose findings are considered, too, which takes
+            several times as long; with 0 only what is found at the bandwidth itself is.
         fixed: `macros`, `vectors`, `speeds` to hold fixed; nothing is tuned then beyond the best predictions.
 
     Raises:
@@ -70,22 +71,22 @@ def choose(
     found = candidates(hardware, work, wanted, **fixed)
     if timer is None:
         return found[0]
-    tuner = _Tuner(hardware, work, timer, steps, is_laddered)
+    tuner = _Tuner(hardware, work, timer, steps, rungs)
     if not steps and (tuner.is_long or len(found) == 1):
         return found[0]
     if any(fixed.values()):
         return tuner.best_of(found)
     if not steps:
         return tuner.best_of(tuner.first_plans(hardware.link.bytes_per_cycle, wanted))
-    return tuner.over_the_ladder(wanted) if is_laddered else tuner.best_of([tuner.tuned(hardware.link.bytes_per_cycle, wanted)])
+    return tuner.over_the_ladder(wanted) if rungs else tuner.best_of([tuner.tuned(hardware.link.bytes_per_cycle, wanted)])
 
 
 @final
 class _Tuner:
     """Plans of one product, each simulated once for each bandwidth."""
 
-    def __init__(self, hardware: SramHardware, work: Work, timer: Timer, steps: int, is_laddered: bool) -> None:
-        self._hardware, self._work, self._timer, self._steps, self._is_laddered = hardware, work, timer, steps, is_laddered
+    def __init__(self, hardware: SramHardware, work: Work, timer: Timer, steps: int, rungs: int) -> None:
+        self._hardware, self._work, self._timer, self._steps, self._rungs = hardware, work, timer, steps, rungs
         self._machines: dict[int, SramHardware] = {hardware.link.bytes_per_cycle: hardware}
         self._timed: dict[tuple[int, Plan], float] = {}
         self._found: dict[tuple[int, str], Plan] = {}
@@ -97,7 +98,7 @@ class _Tuner:
         rate = self._hardware.link.bytes_per_cycle
         top = 1 << (rate - 1).bit_length()
         best = self.best_of(self._of_rung(top, wanted))
-        for rung in _rungs_below(top, RUNGS_PER_OCTAVE if wanted == "auto" else 1):
+        for rung in _rungs_below(top, self._rungs if wanted == "auto" else 1):
             if rung < rate // 2 and self._promising(rung, wanted).least_bound >= LEAST_GAIN * best.cycles:
                 break
             best = self.best_of([best, *self._of_rung(rung, wanted)])
@@ -144,7 +145,7 @@ class _Tuner:
 
     def _is_between(self, rate: int) -> bool:
         """Whether a bandwidth is a rung of `auto` alone."""
-        return self._is_laddered and rate & (rate - 1) != 0
+        return self._rungs > 0 and rate & (rate - 1) != 0
 
     def _around(self, rate: int, seen: dict[Plan, None], *, is_free: bool) -> Plan:
         """The best of some plans and of those around them: around the best first, then around the next that was not looked at.
@@ -223,6 +224,8 @@ class _Tuner:
         if plan.dataflow is Dataflow.ACTIVATIONS and not is_free and plan.macros < work.tiles(hardware):
             return False
         strategy = STRATEGIES[plan.strategy]
+        if plan.macros > most_macros(hardware, work, strategy, plan.dataflow, plan.vectors):
+            return False
         if not strategy.is_staggered and plan.writers != plan.macros:
             return False
         return bool(fits(hardware, work, strategy, plan.dataflow, np.array([plan.macros]), np.array([plan.vectors]))[0])
@@ -240,4 +243,4 @@ def _bare(plan: Plan) -> Plan:
     return replace(plan, cycles=0.0, bound_cycles=0.0)
 
 
-__all__ = ["Timer", "choose"]
+__all__ = ["RUNGS_PER_OCTAVE", "Timer", "choose"]

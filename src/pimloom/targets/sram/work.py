@@ -52,6 +52,14 @@ class Windows:
         reach = (count - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
         return max(start, 0), max(min(start + reach, self.source[axis]), max(start, 0) + 1)
 
+    def loaded_bytes(self, most: int) -> int:
+        """Bytes of the pixels that all chunks of one image need."""
+        sizes: list[int] = []
+        for axis, step in enumerate(self.part(most)):
+            spans = (self.span(axis, first, min(step, self.shape[axis] - first)) for first in range(0, self.shape[axis], step))
+            sizes.append(sum(stop - start for start, stop in spans))
+        return math.prod(sizes) * self.channels
+
     def chunk_bytes(self, most: int) -> int:
         """Bytes of the pixels that a chunk in the middle of the image needs."""
         sizes = [
@@ -150,6 +158,12 @@ class Work:
     def chunk_bytes(self, most: int) -> int:
         """Input bytes of one chunk."""
         return self.chunk_vectors(most) * self.rows if self.windows is None else self.windows.chunk_bytes(most)
+
+    def loaded_bytes(self, most: int) -> int:
+        """Input bytes of all chunks of one set of input vectors."""
+        if self.windows is None:
+            return self.vectors * self.rows
+        return self.windows.loaded_bytes(most) * (self.vectors // math.prod(self.windows.shape))
 
 
 __all__ = ["Windows", "Work", "ceil_div"]
