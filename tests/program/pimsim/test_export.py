@@ -29,7 +29,7 @@ from pimloom.program import OPCODES, Program
 from pimloom.program.pimsim import PimsimProgram, check_addresses, check_widths, read_architecture, read_program
 from pimloom.program.pimsim.convert import architecture_of, to_program, to_table
 from pimloom.program.pimsim.export import export_program, export_with_cycles, machine_of, write_configuration
-from pimloom.program.pimsim.lower import CoreLowering, Lowering, Sums, lower_program, lower_rows, runs
+from pimloom.program.pimsim.lower import CoreLowering, Lowering, Sums, lower_rows, runs
 from pimloom.program.pimsim.opcodes import BY_CODE, CODE
 from pimloom.program.pimsim.table import COLUMNS
 from pimloom.program.pimsim.tokens import find_tokens
@@ -52,7 +52,7 @@ def compiled(network: str, machine: str, mode: str) -> Program:
 
 @cache
 def lowered(network: str, machine: str, mode: str) -> PimsimProgram:
-    return lower_program(compiled(network, machine, mode))
+    return lower_rows(compiled(network, machine, mode))[0]
 
 
 def assert_same(first: PimsimProgram, second: PimsimProgram) -> None:
@@ -240,7 +240,7 @@ def test_softmax_is_refused_by_name() -> None:
     with pytest.raises(
         ProgramError, match=r"node '.*' \((LayerNormalization|Softmax|Gelu|MatMul)\): pimsim-nn cannot run it, as .*; export a network"
     ):
-        lower_program(compiled("tiny_transformer", "isaac", "latency"))
+        lower_rows(compiled("tiny_transformer", "isaac", "latency"))
 
 
 def test_sums_begin_with_their_bias() -> None:
@@ -298,7 +298,7 @@ def test_tokens_order_what_goes_through_global_memory() -> None:
     waiting = set(target[across].tolist())
     assert waiting
     assert waiting & {row for row, line in tokens.items() if any(not sends for sends, _ in line)}
-    table = lower_program(program)
+    table = lower_rows(program)[0]
     assert np.count_nonzero(table.size == 1) == 2 * sent
 
 

@@ -144,6 +144,25 @@ def test_events_order_cores(tmp_path: Path) -> None:
         to_program(table, architecture, name="p", machine="m")
 
 
+@pytest.mark.parametrize("waits", [0, 1])
+def test_cores_that_wait_for_events_do_not_repeat(waits: int, tmp_path: Path) -> None:
+    """Without waiting for any, a program is simulated; what is waited for would have to be of some round."""
+    lists = {
+        0: [SETBW, {"op": "sync", "core": 1, "event_register": 3}, {"op": "vrelu", "len": 16}],
+        1: [SETBW, {"op": "wait", "event_register": 3, "wait_value": waits}, {"op": "vrelu", "len": 16}],
+    }
+    architecture = read_architecture(write_architecture(tmp_path, SERIAL | {"sim_config.sim_mode": 0}))
+    table = read_program(write_program(tmp_path, lists))
+    if not waits:
+        assert simulate(to_program(table, architecture, name="p", machine="m")).period_cycles > 0
+        return
+    with pytest.raises(
+        ProgramError, match=r"core 1, instruction 1 \(wait\): cores cannot wait for events while lists repeat; take one pass"
+    ):
+        to_program(table, architecture, name="p", machine="m")
+    assert simulate(to_program(table, replace(architecture, sim_mode=1), name="p", machine="m")).latency_cycles > 0
+
+
 def test_rows_hold_the_whole_table(tmp_path: Path) -> None:
     for seed in range(10):
         table, architecture = random_table(tmp_path, seed, 4, SERIAL)

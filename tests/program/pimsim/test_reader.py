@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import tracemalloc
 import zlib
 from collections.abc import Callable, Sequence
@@ -285,6 +286,12 @@ _FINE: list[dict[str, Any]] = [SETBW, *[{"op": "sldi", "rd": 0, "imm": k} for k 
         ({"op": "mvmul", "group": 0}, r"core 1, instruction 201: mvmul with mbiw 0, 1 to 64 expected"),
         ({"op": "mvmul", "group": 3, "mbiw": 8}, r"core 1, instruction 201 \(mvmul\): array group 3 found, the core has 3 of them"),
         ({"op": "sync", "core": 0, "event_register": 32}, r"core 1, instruction 201: sync with event_register 32, 0 to 31 expected"),
+        ({"op": "wait", "wait_value": -1}, r"core 1, instruction 201: wait with wait_value -1, 0 to 2147483647 expected"),
+        ({"op": "wait", "wait_value": 2**31}, r"core 1, instruction 201: wait with wait_value 2147483648, which does not fit 32 bits"),
+        (
+            {"op": "sync", "core": 1, "event_register": 2},
+            r"core 1, instruction 201 \(sync\): core 1 found, which is the core itself; it would tell itself what it did; leave it out",
+        ),
         ({"op": "send", "core": 3, "size": 4}, r"core 1, instruction 201 \(send\): core 3 found, which has no instructions"),
         ({"op": "recv", "core": 99, "size": 4}, r"core 1, instruction 201 \(recv\): core 99 found, which has no instructions"),
         ({"op": "send", "core": 1, "size": 4}, r"core 1, instruction 201 \(send\): core 1 found, which is the core itself; .*"),
@@ -317,10 +324,10 @@ _GOOD = json.dumps(document({0: _FINE}, GROUPS, 4))
         (b"\x89PNG\r\n", "text that is not UTF-8 at byte 0"),
         (b"[1, 2]", r"'\[' found, '{' expected at byte 0"),
         (_GOOD[: _GOOD.index("150")].encode(), "not the JSON of a pimsim-nn program: .*"),
-        (_GOOD.encode() + b"\xc3", r"text that is not UTF-8 at byte \d+"),
-        (_GOOD.encode() + b"x", r"text after the last closing brace at byte \d+"),
-        (_GOOD.replace('"imm": 150', '"imm": NaN').encode(), r"no value \(NaN is no JSON\) at byte \d+"),
-        (_GOOD.replace('"imm": 150}, ', '"imm": 150} ').encode(), r"'{' found, ',' expected at byte \d+"),
+        (_GOOD.encode() + b"\xc3", r"text that is not UTF-8 at byte \d+, (behind the list of core 0|in core 0 behind .*)"),
+        (_GOOD.encode() + b"x", r"text after the last closing brace at byte \d+, behind the list of core 0"),
+        (_GOOD.replace('"imm": 150', '"imm": NaN').encode(), r"no value \(NaN is no JSON\) at byte \d+, in core 0 behind instruction 150"),
+        (_GOOD.replace('"imm": 150}, ', '"imm": 150} ').encode(), r"'{' found, ',' expected at byte \d+, in core 0 behind instruction 151"),
         (_GOOD.replace('"imm": 150}, ', '"imm": 150}, 7, ').encode(), "core 0, instruction 152: 7 found, an object expected"),
         (
             _GOOD.replace('"imm": 150}, ', '"imm": 150}, [{"op": 1}, 2], ').encode(),
@@ -345,6 +352,8 @@ _GOOD = json.dumps(document({0: _FINE}, GROUPS, 4))
         ),
         (b'{"config": {"core_cnt": 1, "array_group_map": {}}, "config": {}}', "two sections 'config' found, one expected"),
         (b"{" + b'"a":' + b"[" * 100_000, "values nested too deep at byte 5"),
+        (_GOOD.replace("150", "[" * 100_000).encode(), r"values nested too deep at byte \d+, in core 0 behind instruction 150"),
+        (_GOOD.replace('"imm": 150', '"imm: 150').encode(), r"no value \(.*\) at byte \d+, in core 0 behind instruction 150"),
         (b'{"core0": []}', "no section 'config' with core_cnt and array_group_map found; .*"),
         (b'{"config": {"core_cnt": 0}}', "config.core_cnt is 0, a number of cores from 1 to 4096 expected"),
         (b'{"config": {"core_cnt": 136000}}', "config.core_cnt is 136000, a number of cores from 1 to 4096 expected"),
@@ -360,15 +369,21 @@ _GOOD = json.dumps(document({0: _FINE}, GROUPS, 4))
         (b'{"config": {"core_cnt": 1, "array_group_map": {}}, "core1": []}', "core 1 has instructions, but config.core_cnt is 1"),
         (
             b'{"core0": [{"op": "lmv"}, {"op": "lmv"}, {"op": "lmv"}], "core1": [x"op": "lmv"}]}',
-            r"no value \(Expecting value\) at byte 67",
+            r"no value \(Expecting value\) at byte 67, in core 1 before its first instruction",
         ),
         (
             b'{"core0": [{"op": "lmv"}, {"op": "lmv"}, {"op": "lmv"}], "core1": [{"op": "lmv"}, ]}',
-            r"'\]' found, '{' expected at byte 82",
+            r"'\]' found, '{' expected at byte 82, in core 1 behind instruction 0",
         ),
         (b'{"core0": [], "core0": []}', "core 0 has two lists of instructions, one expected"),
-        (gzip.compress(_GOOD.encode())[:-30], "the compressed file ends in the middle; it was cut off, copy it again"),
-        (gzip.compress(_GOOD.encode())[:-3], "the compressed file ends in the middle; it was cut off, copy it again"),
+        (
+            gzip.compress(_GOOD.encode())[:-30],
+            r"the compressed file ends in the middle, in core 0 behind instruction \d+; it was cut off, copy it again",
+        ),
+        (
+            gzip.compress(_GOOD.encode())[:-3],
+            "the compressed file ends in the middle, behind the list of core 0; it was cut off, copy it again",
+        ),
         (gzip.compress(_GOOD.encode())[:-8] + b"\0" * 8, r"the compressed file is damaged \(.*incorrect data check\)"),
     ],
 )
@@ -398,6 +413,43 @@ def test_damage_ends_in_the_same_table_or_one_sentence(seed: int, is_packed: boo
             assert "\n" not in str(error) and str(path) in str(error)
             said.append("refused")  # for the first of several faults, which may be another one
     assert said[0] == said[1]
+
+
+def whole_before_the_end(text: str) -> str:
+    """Where a text that is cut off ends, found by taking one value after the other."""
+    *_, match = re.finditer(r'"core(\d+)"\s*:\s*\[?', text)
+    core, at, count = match.group(1), match.end(), 0
+    while True:
+        at += len(text[at:]) - len(text[at:].lstrip(", \n"))
+        if text[at : at + 1] == "]":
+            return f"behind the list of core {core}"
+        try:
+            at = json.JSONDecoder().raw_decode(text, at)[1]
+        except ValueError:
+            return f"in core {core} " + (f"behind instruction {count - 1}" if count else "before its first instruction")
+        count += 1
+
+
+@with_and_without
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_cut_off_file_names_core_and_instruction(
+    indent: int | None, is_general: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(textstream, "PIECE_BYTES", 700)
+    text = json.dumps(document(random_lists(random.Random(8), 3, 100), GROUPS, 3), indent=indent)
+    begin = text.index('"core0"', text.index('"core0"') + 1)  # the first one is that of the array groups
+    path, said = tmp_path / "cut", set[str]()
+    for end in range(text.index("[", begin) + 1, len(text) - 1, 101):
+        cut, packer = text[:end].encode(), zlib.compressobj()
+        place = whole_before_the_end(text[:end])
+        said.add(place)
+        path.write_bytes(cut)
+        with pytest.raises(ProgramError, match=rf"cut: .* at byte \d+, {place}$"):
+            read(path, is_general=is_general)
+        path.write_bytes(packer.compress(cut) + packer.flush(zlib.Z_SYNC_FLUSH))
+        with pytest.raises(ProgramError, match=f"cut: the compressed file ends in the middle, {place}; it was cut off, copy it again$"):
+            read(path, is_general=is_general)
+    assert {place.split()[2] for place in said} >= {"0", "1", "2"}
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -465,6 +517,13 @@ def test_lists_without_work_are_refused(cut: int, tmp_path: Path) -> None:
         to_program(table, architecture, name="p", machine="m")
 
 
+def test_a_program_without_any_list_is_refused(tmp_path: Path) -> None:
+    table, architecture = read_program(write_program(tmp_path, {})), read_architecture(write_architecture(tmp_path))
+    with pytest.raises(ProgramError, match=r"program\.json: no list of instructions found; give one core's at least, as section"):
+        to_program(table, architecture, name="p", machine="m")
+
+
+WAIT = {"op": "wait", "event_register": 0, "wait_value": 1}
 LOOSE = "with len 1.5 read as 1"
 REMARKS: list[tuple[dict[int, list[dict[str, Any]]], list[str]]] = [
     ({0: [SETBW, {"op": "lldi", "len": 4}], 1: [SETBW, {"op": "vrelu", "len": 4}]}, []),
@@ -481,6 +540,12 @@ REMARKS: list[tuple[dict[int, list[dict[str, Any]]], list[str]]] = [
      ["core 0, instruction 1 (send) states another size than its recv; each end is timed by its own"]),
     ({0: [SETBW, {"op": "lldi", "len": 4}, {"op": "sldi"}]},
      ["a scalar instruction at the end of core 0; pimsim-nn would see no end of one pass and report latency 0"]),
+    ({0: [SETBW, {"op": "sync", "core": 1, "event_register": 2}] + [{"op": "sync", "core": 1, "event_register": 3}] * 3,
+      1: [SETBW, WAIT | {"event_register": 2}, WAIT | {"event_register": 3}]},
+     ["core 1, event register 3 gets 3 sync, 1 is waited for; pimsim-nn may wait forever"]),
+    ({0: [SETBW, *[{"op": "sync", "core": 1, "event_register": k} for k in (0, 0, 7, 7, 7)]],
+      1: [SETBW, WAIT | {"wait_value": 0}, WAIT | {"event_register": 7}, WAIT | {"event_register": 7}]},
+     ["core 1, event register 0 (and 1 more) gets 2 sync, 0 are waited for; pimsim-nn may wait forever"]),
 ]  # fmt: skip
 
 
@@ -508,5 +573,6 @@ def test_remarks_name_core_and_instruction_and_only_the_first_are_shown(is_gener
     found = read(write_program(tmp_path, lists, cores=2), is_general=is_general)
     places = ((0, 301), (1, 301), (1, 304), (1, 608), (1, 609))
     said = [f"core {core}, instruction {n}: vrelu with len {4 + k / 8} read as 4" for k, (core, n) in enumerate(places, 1)]
-    assert list(found.remarks) == said
-    assert remarks(found) == [*said[:3], "2 more like that"]
+    loaded = "core 1, instruction 303: sld writes 0 to register 0, whichever register it names"
+    assert list(found.remarks) == [loaded, *said]
+    assert remarks(found) == [loaded, *said[:2], "3 more like that"]

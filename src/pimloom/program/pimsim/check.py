@@ -1,4 +1,4 @@
-"""Checks of a whole program that no single instruction shows: bit widths, memory, lists without work.
+"""Checks of a whole program that no single instruction shows: bit widths, memory, lists without work, events.
 
 Each check raises ProgramError for the first fault in the order of cores and instructions. What pimsim-nn runs without a word, though
 hardly anybody meant it, is a remark.
@@ -16,7 +16,7 @@ from pimloom.hardware.pimsim import Quirks
 from pimloom.program.pimsim.architecture import Architecture
 from pimloom.program.pimsim.hazards import executed_ranges
 from pimloom.program.pimsim.messages import pair_messages
-from pimloom.program.pimsim.opcodes import CODE, UNIT_OF_CODE, Unit, codes
+from pimloom.program.pimsim.opcodes import CODE, N_EVENTS, UNIT_OF_CODE, Unit, codes
 from pimloom.program.pimsim.table import PimsimProgram
 from pimloom.program.rows import Array
 
@@ -34,12 +34,23 @@ def check_widths(program: PimsimProgram) -> None:
 
 
 def check_lists(program: PimsimProgram) -> None:
-    """Every list has an instruction that is not scalar: pimsim-nn stops at an empty list, and sees no end of one of scalars."""
+    """There is a list, and each has an instruction that is not scalar: pimsim-nn stops at an empty one, and sees no end of scalars."""
+    if not program.is_present.any():
+        raise ProgramError(f"{program.source}: no list of instructions found; give one core's at least, as section 'core0'")
     bad = np.flatnonzero(program.is_present & (np.diff(program.core_ptr) == 0))
     if bad.size:
         raise ProgramError(
             f"{program.source}: core {bad[0]} has a list of {program.length_of_core[bad[0]]} instructions without one that is not scalar, "
             "which pimsim-nn cannot run; leave the core out"
+        )
+
+
+def check_steady(program: PimsimProgram, waits: Array) -> None:
+    """In lists that repeat, none of `waits` (rows) waits for a `sync`: of which round it would be, nothing says."""
+    if waits.size:
+        raise ProgramError(
+            f"{program.name(int(waits.min()))}: cores cannot wait for events while lists repeat; take one pass, by sim_mode 1 in the "
+            "architecture file or with --mode latency"
         )
 
 
@@ -61,7 +72,8 @@ def remarks(program: PimsimProgram) -> list[str]:
     found += _remark(program, np.flatnonzero(is_counted & (amount == 0)), "works on nothing, as its len or size is 0 or missing")
     partner = pair_messages(program)
     uneven = np.flatnonzero((program.opcode == CODE["send"]) & (program.size != program.size[partner]))
-    return found + _remark(program, uneven, "states another size than its recv; each end is timed by its own")
+    found += _remark(program, uneven, "states another size than its recv; each end is timed by its own")
+    return found + _surplus_events(program)
 
 
 def _remark(program: PimsimProgram, rows: Array, what: str) -> list[str]:
@@ -69,6 +81,24 @@ def _remark(program: PimsimProgram, rows: Array, what: str) -> list[str]:
         return []
     more = f" (and {rows.size - 1} more)" if rows.size > 1 else ""
     return [f"{program.place(int(rows[0]))}{more} {what}"]
+
+
+def _surplus_events(program: PimsimProgram) -> list[str]:
+    """Event registers that get more `sync` than is waited for: pimsim-nn compares for equality."""
+    sync, wait = (np.flatnonzero(program.opcode == CODE[name]) for name in ("sync", "wait"))
+    given = program.peer[sync].astype(np.int64) * N_EVENTS + program.event[sync]
+    taken = program.core()[wait].astype(np.int64) * N_EVENTS + program.event[wait]
+    registers, of_wait = np.unique(taken, return_inverse=True)
+    wanted = np.bincount(of_wait, program.value[wait], registers.size).astype(np.int64)
+    given.sort()
+    got = np.searchsorted(given, registers, side="right") - np.searchsorted(given, registers)
+    at = np.flatnonzero(got > wanted)
+    if not at.size:
+        return []
+    (core, event), asked = divmod(int(registers[at[0]]), N_EVENTS), int(wanted[at[0]])
+    more = f" (and {at.size - 1} more)" if at.size > 1 else ""
+    said = f"gets {got[at[0]]} sync, {asked} {'is' if asked == 1 else 'are'} waited for"
+    return [f"core {core}, event register {event}{more} {said}; pimsim-nn may wait forever"]
 
 
 def _cores(numbers: Sequence[int] | Array) -> str:

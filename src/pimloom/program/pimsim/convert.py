@@ -9,7 +9,7 @@ import numpy as np
 from pimloom.hardware.pimsim import NetworkPart, PimsimHardware, Quirks, network_line, network_tables
 from pimloom.ir.graph import Graph
 from pimloom.program.pimsim.architecture import Architecture, NetworkTable
-from pimloom.program.pimsim.check import check_addresses, check_lists, check_widths
+from pimloom.program.pimsim.check import check_addresses, check_lists, check_steady, check_widths
 from pimloom.program.pimsim.encoding import NOTES, decode, encode, list_lengths, noted_cores
 from pimloom.program.pimsim.hazards import Dependencies, hazards
 from pimloom.program.pimsim.messages import check_order, pair_events, pair_messages
@@ -77,8 +77,8 @@ def to_program(table: PimsimProgram, architecture: Architecture, *, name: str, m
         quirks: what is taken over from pimsim-nn, all by default.
 
     Raises:
-        ProgramError: a list is empty, an address lies outside the local memory, or an instruction has no element width (without that
-            quirk).
+        ProgramError: there is no list or one is empty, an address lies outside the local memory, an instruction has no element width
+            (without that quirk), cores wait for each other forever, or wait for events in lists that repeat.
     """
     chosen = quirks if quirks is not None else Quirks()
     check_lists(table)
@@ -88,6 +88,8 @@ def to_program(table: PimsimProgram, architecture: Architecture, *, name: str, m
     repeats = architecture.sim_mode == 0
     partner, events = pair_messages(table), pair_events(table)
     check_order(table, partner, events)
+    if repeats:
+        check_steady(table, events[0])
     dependencies = _dependencies(table, architecture, chosen, events, repeats=repeats)
     none = np.zeros(table.group_crossbars.size, np.int32)
     groups = Groups(

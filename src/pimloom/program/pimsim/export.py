@@ -45,7 +45,10 @@ def export_program(program: Program) -> Program:
 
 
 def as_repeated(program: Program) -> Program:
-    """A throughput program of one sample as one of several, for its lists will be repeated: rounds may then overlap as samples do."""
+    """A throughput program of one sample as one of several, for its lists will be repeated: rounds may then overlap as samples do.
+
+    All rounds use the addresses of the first sample.
+    """
     repeats = program.mode == "throughput" and not isinstance(program.hardware, PimsimHardware)
     return replace(program, samples=max(program.samples, _OVERLAPPING)) if repeats else program
 

@@ -244,8 +244,8 @@ def _weight_bits(program: Program) -> int:
     return machine.cell_bits * machine.columns_per_weight(bits)
 
 
-def lower_program(program: Program) -> PimsimProgram:
-    """Says a program in pimsim-nn's instruction set.
+def lower_rows(program: Program) -> tuple[PimsimProgram, Array]:
+    """Says a program in pimsim-nn's instruction set; also int64[n], how many instructions each of its rows became.
 
     Args:
         program: for a machine of kind `crossbar`, in either mode. Of several samples the list is one period, which every
@@ -255,11 +255,6 @@ def lower_program(program: Program) -> PimsimProgram:
         ProgramError: the program holds something that the instruction set cannot say; the message names the node.
         CapacityError: constants and buffers do not fit into the 2 GiB that a register can address.
     """
-    return lower_rows(program)[0]
-
-
-def lower_rows(program: Program) -> tuple[PimsimProgram, Array]:
-    """Says a program in pimsim-nn's instruction set; also int64[n], how many instructions each of its rows became."""
     facts = Lowering(program)
     parts: list[dict[str, Array]] = []
     made: list[int] = []

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from pimloom.errors import ProgramError
-from pimloom.program.pimsim.opcodes import CODE
+from pimloom.program.pimsim.opcodes import CODE, N_EVENTS
 from pimloom.program.pimsim.table import PimsimProgram
 from pimloom.program.rows import Array
 
@@ -20,6 +20,7 @@ SHOWN_WAITS: Final = 4
 
 _SEND: Final = CODE["send"]
 _RECV: Final = CODE["recv"]
+_SYNC: Final = CODE["sync"]
 
 
 def check_messages(program: PimsimProgram) -> None:
@@ -33,7 +34,8 @@ def check_messages(program: PimsimProgram) -> None:
         raise ProgramError(f"{program.name(row)}: core {program.peer[row]} found, which has no instructions")
     if np.any(peer == core[at]):
         row = int(at[np.argmax(peer == core[at])])
-        raise ProgramError(f"{program.name(row)}: core {program.peer[row]} found, which is the core itself; it would wait forever")
+        does = "would tell itself what it did; leave it out" if program.opcode[row] == _SYNC else "would wait forever"
+        raise ProgramError(f"{program.name(row)}: core {program.peer[row]} found, which is the core itself; it {does}")
     sends, receives = (_by_path(program, core, code) for code in (_SEND, _RECV))
     for path in sorted(sends.keys() | receives.keys()):
         _compare(program, path, sends.get(path, []), receives.get(path, []))
@@ -143,8 +145,8 @@ def pair_events(table: PimsimProgram) -> tuple[Array, Array]:
     targets: list[int] = []
     sources: list[int] = []
     core = table.core()
-    key_of_sync = table.peer[sync].astype(np.int64) * 32 + table.event[sync]
-    key_of_wait = core[wait].astype(np.int64) * 32 + table.event[wait]
+    key_of_sync = table.peer[sync].astype(np.int64) * N_EVENTS + table.event[sync]
+    key_of_wait = core[wait].astype(np.int64) * N_EVENTS + table.event[wait]
     for key in np.unique(key_of_wait).tolist():
         given = sync[key_of_sync == key]
         given = given[np.lexsort((core[given], table.position[given]))]

@@ -50,6 +50,7 @@ class Operation:
 
 
 N_REGISTERS: Final = 32
+N_EVENTS: Final = 32
 
 _TWO = ("rd", "rs1", "rs2")
 _ONE = ("rd", "rs1")

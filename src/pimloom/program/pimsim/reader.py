@@ -23,7 +23,7 @@ from pimloom.program.pimsim.messages import check_messages
 from pimloom.program.pimsim.opcodes import CODE
 from pimloom.program.pimsim.records import Block, Records, Rows, shown
 from pimloom.program.pimsim.table import COLUMNS, PimsimProgram
-from pimloom.program.pimsim.textstream import Repeated, TextStream, pieces
+from pimloom.program.pimsim.textstream import Repeated, TextError, TextStream, pieces
 from pimloom.program.rows import Array
 
 _CORE: Final = re.compile(r"core(0|[1-9][0-9]{0,8})")
@@ -50,19 +50,29 @@ def read_program(path: str | os.PathLike[str], *, quirks: Quirks | None = None) 
     # The C library gives freed memory back to the system piece by piece until it has seen a large piece come and go; the
     # page faults of the first file cost a fifth of its time.
     np.empty(_LARGE_BYTES, np.uint8)
-    stream = TextStream(str(path), pieces(Path(path)))
     records = Records(refuses_loads=not chosen.load_writes_register_zero)
-    config, cores = _sections(stream, records)
-    program = _assemble(stream.source, config, cores, records)
+    config, cores = _sections(str(path), records)
+    program = _assemble(str(path), config, cores, records)
     check_messages(program)
     if not chosen.bit_width_resets_to_zero:
         check_widths(program)
     return program
 
 
-def _sections(stream: TextStream, records: Records) -> tuple[dict[str, Any], dict[int, _Core]]:
-    config: Any = None
+def _sections(source: str, records: Records) -> tuple[dict[str, Any], dict[int, _Core]]:
     cores: dict[int, _Core] = {}
+    try:
+        config = _take_sections(TextStream(source, pieces(Path(source))), records, cores)
+    except TextError as fault:  # those within a list are named there
+        raise fault.within(f", behind the list of core {next(reversed(cores))}" if cores else "") from None
+    if not isinstance(config, dict):
+        raise ProgramError(f"{source}: no section 'config' with core_cnt and array_group_map found; is it a pimsim-nn program?")
+    return cast("dict[str, Any]", config), cores
+
+
+def _take_sections(stream: TextStream, records: Records, cores: dict[int, _Core]) -> Any:
+    """Takes the whole file: the lists go into `cores`; `config` is returned, None if there is none."""
+    config: Any = None
     if not stream.peek():
         stream.fail("an empty file")
     stream.expect("{")
@@ -88,11 +98,8 @@ def _sections(stream: TextStream, records: Records) -> tuple[dict[str, Any], dic
             stream.at -= 1
             break
     stream.at += 1
-    if stream.peek():
-        stream.fail("text after the last closing brace")
-    if not isinstance(config, dict):
-        raise ProgramError(f"{stream.source}: no section 'config' with core_cnt and array_group_map found; is it a pimsim-nn program?")
-    return cast("dict[str, Any]", config), cores
+    stream.end()
+    return config
 
 
 @final

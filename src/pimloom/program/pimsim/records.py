@@ -20,9 +20,9 @@ import numpy as np
 
 from pimloom.errors import ProgramError
 from pimloom.kernels import texts as kernel
-from pimloom.program.pimsim.opcodes import BY_CODE, BY_NAME, CODE, N_REGISTERS, Operation
+from pimloom.program.pimsim.opcodes import BY_CODE, BY_NAME, CODE, N_EVENTS, N_REGISTERS, Operation
 from pimloom.program.pimsim.scan import PAD, Meaning, Scanner, registers_at_reset
-from pimloom.program.pimsim.textstream import Repeated, TextStream, decode
+from pimloom.program.pimsim.textstream import Repeated, TextError, TextStream, decode
 from pimloom.program.rows import Array
 
 RECORD: Final = np.dtype([
@@ -41,11 +41,13 @@ _NO_OFFSET: Final[dict[str, Any]] = {}
 _OFFSET: Final = ("offset_value", "offset_select")
 _LEAST: Final = {"len": 0, "size": 0, "group": 0, "core": 0, "event_register": 0, "offset_select": 0}
 _MOST_BITS: Final = 64
-_MOST_EVENT: Final = 31
+_MOST_VALUE: Final = (1 << 31) - 1
 _FIRST_ROOM: Final = 1 << 10
 _LONG_BYTES: Final = 1 << 24
 _MOST_TEXTS: Final = 1 << 17
 """Different texts kept in memory; a program with more of them parses some again."""
+
+_LOADED: Final = "sld writes 0 to register 0, whichever register it names"
 
 _SEPARATOR: Final = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*\{")
 _FIRST_SINGLES: Final = 64
@@ -159,7 +161,9 @@ def _check(operation: Operation, fields: dict[str, Any], offset: dict[str, Any])
     elif code == CODE["mvmul"]:
         _within(operation, fields, "mbiw", 1, _MOST_BITS)
     elif code in (CODE["sync"], CODE["wait"]):
-        _within(operation, fields, "event_register", 0, _MOST_EVENT)
+        _within(operation, fields, "event_register", 0, N_EVENTS - 1)
+        if code == CODE["wait"]:
+            _within(operation, fields, "wait_value", 0, _MOST_VALUE)
 
 
 def _within(operation: Operation, fields: dict[str, Any], key: str, least: int, most: int) -> None:
@@ -197,11 +201,10 @@ class Table:
             InstructionError: it is no instruction, or one that is refused.
         """
         packed = record(value)
-        if self._refuses_loads and _HEAD(packed)[0] == kernel.LOAD:
+        is_load = _HEAD(packed)[0] == kernel.LOAD
+        if is_load and self._refuses_loads:
             raise InstructionError("sld takes a register from global memory, whose contents no reader knows; address with sldi instead")
-        said = reading(value)
-        if said:
-            self.readings.append((said, text))
+        self.readings += [(said, text) for said in (_LOADED if is_load else "", reading(value)) if said]
         return packed
 
     def number(self, packed: bytes) -> int:
@@ -243,7 +246,7 @@ class Records:
 
     Attributes:
         table: the records that blocks name.
-        remarks: numbers that are read as others, each sort once with core and instruction.
+        remarks: what is read as something else, each sort once with core and instruction.
     """
 
     def __init__(self, *, refuses_loads: bool = False) -> None:
@@ -257,37 +260,45 @@ class Records:
         self._said: set[str] = set()
         self._scanner = Scanner(self.table.meaning)
         self._separator = b""
+        self._taken = 0  # instructions of the list at hand
 
     def blocks(self, stream: TextStream, core: int) -> Iterator[Block]:
         """Takes one list from the stream, block by block.
 
         Raises:
-            ProgramError: it is no list of instructions.
+            ProgramError: it is no list of instructions; the message names the core and the last instruction that is whole.
         """
+        self._taken = 0
+        try:
+            yield from self._list(stream, core)
+        except TextError as fault:
+            place = f"behind instruction {self._taken - 1}" if self._taken else "before its first instruction"
+            raise fault.within(f", in core {core} {place}") from None
+
+    def _list(self, stream: TextStream, core: int) -> Iterator[Block]:
         stream.expect("[")
         if stream.peek() == "]":
             stream.at += 1
             return
-        singles, position, registers = _FIRST_SINGLES, 0, registers_at_reset()
+        singles, registers = _FIRST_SINGLES, registers_at_reset()
         while True:
-            block = self._alike(stream, core, position, registers) if self._separator else None
+            block = self._alike(stream, core, registers) if self._separator else None
             if block is None:  # laid out in another way from here on: learn it, one instruction at a time
                 wanted = 1 if not self._separator else singles
                 singles = min(2 * singles, _MOST_SINGLES) if self._separator else singles
-                block = self._singles(stream, wanted, core, position, registers)
+                block = self._singles(stream, wanted, core, registers)
             elif not block.length:
                 if len(stream.data) - stream.at < _LONG_BYTES and stream.more():
                     continue
-                block = self._singles(stream, 1, core, position, registers)
+                block = self._singles(stream, 1, core, registers)
             else:
                 singles = _FIRST_SINGLES
-            position += block.length
             yield block
             if stream.peek() == "]":
                 stream.at += 1
                 return
 
-    def _alike(self, stream: TextStream, core: int, position: int, registers: Array) -> Block | None:
+    def _alike(self, stream: TextStream, core: int, registers: Array) -> Block | None:
         """Takes the instructions in memory that are set apart alike: none if no one is whole, None if they are not alike."""
         data, at, separator = stream.data, stream.at, self._separator
         if data[at : at + 1] != b"{":
@@ -308,21 +319,23 @@ class Records:
             block = self._block(data, at + 1, stop, held)
         except InstructionError as fault:
             number = data[at + 1 : stop].split(separator).index(fault.text)
-            raise located(stream, core, position + number, fault) from None
+            raise located(stream, core, self._taken + number, fault) from None
         except _TextError:
             self.table.readings.clear()  # all is read again
             return None
         for said, text in self.table.readings:
-            self._remark(core, position + data[at + 1 : stop].split(separator).index(text), said)
+            self._remark(core, self._taken + data[at + 1 : stop].split(separator).index(text), said)
         self.table.readings.clear()
         registers[:] = held
         stream.at = after
+        self._taken += block.length
         return block
 
     def _remark(self, core: int, position: int, said: str) -> None:
         if said not in self._said:
             self._said.add(said)
-            self.remarks.append(f"core {core}, instruction {position}: {said}")
+            place = 0 if said == _LOADED else len(self.remarks)  # it is said once, and must not be lost among many numbers
+            self.remarks.insert(place, f"core {core}, instruction {position}: {said}")
 
     def _block(self, data: bytes, begin: int, end: int, registers: Array) -> Block:
         """The objects of `data[begin:end]`, which holds no `]`, set apart alike."""
@@ -332,7 +345,7 @@ class Records:
         length, found = self._scanner.texts(data, begin, end, self._separator, registers)
         return Block(length, found.copy())
 
-    def _singles(self, stream: TextStream, wanted: int, core: int, position: int, registers: Array) -> Block:
+    def _singles(self, stream: TextStream, wanted: int, core: int, registers: Array) -> Block:
         """Takes up to `wanted` instructions by the general parser; remembers what sets the last two apart."""
         found: list[tuple[int, ...]] = []
         at = 0
@@ -340,9 +353,9 @@ class Records:
             try:
                 packed = self.table.checked(stream.value())
             except InstructionError as fault:
-                raise located(stream, core, position + at, fault) from None
+                raise located(stream, core, self._taken, fault) from None
             for said, _ in self.table.readings:
-                self._remark(core, position + at, said)
+                self._remark(core, self._taken, said)
             self.table.readings.clear()
             code, constant, rd, rs1, rs2, low = _HEAD(packed)
             held = registers[[rd, rs1, rs2, low]].tolist()
@@ -351,6 +364,7 @@ class Records:
             else:
                 registers[0 if code == kernel.LOAD else rd] = kernel.result(code, held[1], held[2], constant)
             at += 1
+            self._taken += 1
             if stream.peek() == "]":
                 break
             gap = _SEPARATOR.match(stream.data, stream.at)

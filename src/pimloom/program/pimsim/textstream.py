@@ -30,6 +30,20 @@ _MOST_DIGITS: Final = 300
 
 
 @final
+class TextError(Exception):
+    """The text ends too early, is damaged or is no JSON; who takes it apart knows in which part of the program."""
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        """Takes what is wrong, and what to do about it."""
+        super().__init__(what + advice)
+        self._what, self._advice = what, advice
+
+    def within(self, part: str) -> ProgramError:
+        """The same for users, with the part of the program (`, in core 17 behind instruction 431`), if it is known."""
+        return ProgramError(f"{self._what}{part}{self._advice}")
+
+
+@final
 class Repeated(dict[str, Any]):
     """A JSON object that states a key more than once; the last value counts in it, as for most parsers.
 
@@ -70,7 +84,8 @@ def pieces(path: Path) -> Iterator[bytes]:
     """Unpacked bytes of a gzip, zlib or plain file, about `PIECE_BYTES` at a time.
 
     Raises:
-        ProgramError: the file cannot be read, is cut off or is damaged.
+        ProgramError: the file cannot be read.
+        TextError: it is cut off or damaged.
     """
     try:
         with path.open("rb") as file:
@@ -82,9 +97,9 @@ def pieces(path: Path) -> Iterator[bytes]:
             else:
                 yield from iter(lambda: file.read(PIECE_BYTES), b"")
     except EOFError:
-        raise ProgramError(f"{path}: the compressed file ends in the middle; it was cut off, copy it again") from None
+        raise TextError(f"{path}: the compressed file ends in the middle", "; it was cut off, copy it again") from None
     except zlib.error as error:
-        raise ProgramError(f"{path}: the compressed file is damaged ({error})") from None
+        raise TextError(f"{path}: the compressed file is damaged ({error})") from None
     except OSError as error:
         raise ProgramError(f"{path}: cannot be read ({error.strerror or error})") from None
 
@@ -127,6 +142,7 @@ class TextStream:
         self.at = 0
         self._chunks = chunks
         self._is_over = False
+        self._fault: TextError | None = None  # of the file, met while looking ahead: it counts where text is missing
         self._dropped = 0
         while len(self.data) < len(_MARK) and self.more():
             pass
@@ -134,14 +150,17 @@ class TextStream:
             self.at = len(_MARK)
 
     def fail(self, what: str) -> NoReturn:
-        """Raises ProgramError at the present place."""
-        raise ProgramError(f"{self.source}: not the JSON of a pimsim-nn program: {what} at byte {self._dropped + self.at}")
+        """Raises TextError at the present place: `what` is wrong, unless the file itself is and that is why."""
+        raise self._fault or TextError(f"{self.source}: not the JSON of a pimsim-nn program: {what} at byte {self._dropped + self.at}")
 
     def more(self) -> bool:
         """Brings more into memory; False at the end of the file. What lies far before the present place is dropped."""
         if self._is_over:
             return False
-        chunk = next(self._chunks, None)
+        try:
+            chunk = next(self._chunks, None)
+        except TextError as fault:
+            self._fault, chunk = fault, None
         if chunk is None:
             self._is_over = True
             return False
@@ -150,6 +169,11 @@ class TextStream:
         self.data = self.data[drop:] + chunk
         self.at -= drop
         return True
+
+    def end(self) -> None:
+        """Takes the end of the file: TextError if more is there, or should be."""
+        if self.peek() or self._fault is not None:
+            self.fail("text after the last closing brace")
 
     def peek(self) -> str:
         """The next character that is not blank, '' at the end of the file."""
