@@ -173,7 +173,7 @@ def _within(operation: Operation, fields: dict[str, Any], key: str, least: int, 
 
 
 @final
-class _TextError(Exception):
+class _NoObjectError(Exception):
     """A text is not one JSON object without its braces."""
 
 
@@ -226,7 +226,7 @@ class Table:
         try:
             fields = decode("{" + text.decode() + "}")
         except (ValueError, RecursionError):
-            raise _TextError from None
+            raise _NoObjectError from None
         try:
             packed = self.checked(fields, text)
         except InstructionError as fault:
@@ -320,7 +320,7 @@ class Records:
         except InstructionError as fault:
             number = data[at + 1 : stop].split(separator).index(fault.text)
             raise located(stream, core, self._taken + number, fault) from None
-        except _TextError:
+        except _NoObjectError:
             self.table.readings.clear()  # all is read again
             return None
         for said, text in self.table.readings:
