@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from oracles.timed_order import TimedOrder
 from targets.conformance import assert_conforms, machine
 from targets.crossbar.networks import codes, quantised
 
+from pimloom import api
 from pimloom.ir.evaluate import evaluate
 from pimloom.program import Program
 from pimloom.simulate import cost, engine
@@ -18,6 +20,7 @@ from pimloom.targets.crossbar import compile as compile_module
 from pimloom.targets.crossbar.bundles import Estimator, Wish, capacity_of, is_windowed
 from pimloom.targets.crossbar.compile import _ROOMY, FREE_ROWS, GOOD, MANY_ROWS, compile_network, lower
 from pimloom.targets.crossbar.compile import trials as search_trials
+from pimloom.targets.crossbar.cores import Policy
 from pimloom.targets.crossbar.lower import Options
 from pimloom.targets.crossbar.mapper import BALANCED, Mapped, Mapper
 from pimloom.targets.crossbar.scope import Scope
@@ -138,6 +141,20 @@ def test_a_good_program_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None
 
     assert trials(GOOD - 0.01, 0) == 1 < trials(GOOD + 0.01, 0)
     assert trials(GOOD - 0.01, MANY_ROWS) > 1
+
+
+def test_where_nothing_else_fits_columns_are_cut_and_copies_fill_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One copy of each layer may take nearly all arrays (AlexNet on two chips): 88 % of them would then be for no further copy."""
+    whole = Mapper.map
+
+    def only_cut(self: Mapper, fill: float, policies: Sequence[Policy] = (), *more: float, spends: bool = True) -> Mapped | None:
+        return whole(self, fill, (Policy.CUT,), *more, spends=spends) if Policy.CUT in policies else None
+
+    monkeypatch.setattr(Mapper, "map", only_cut)
+    program = compile_network(quantised("tiny_cnn"), machine("toy"), Request(Mode.THROUGHPUT, 4, 1, 0, api.cycles, lambda _: None))
+    fitting = [one for one in program.notes["tried"] if one["fits"]]
+    assert [one["what"] for one in fitting] == ["copies on 98% of the crossbars, cut"]
+    assert max(program.notes["copies"].values()) > 1
 
 
 @pytest.mark.parametrize(("effort", "wanted"), [(1, False), (2, True)])

@@ -77,6 +77,9 @@ MANY_ROWS: Final = 20_000
 COMPARED_SAMPLES: Final = 4  # of programs of many rows: enough for a period to show
 STEADY_PERIODS: Final = 2  # the least number of samples, times the periods that a sample is spread over
 FAR: Final = 2.2  # times the compute bound: memories are what a program waits for, fewer copies leave them room
+TIGHT_FILLS: Final = (0.98, 0.96, 0.94, 0.91)
+"""Shares of the crossbars for copies where one copy of each layer takes nearly all of them."""
+
 _ROOMY: Final = (Trial(0.5, BALANCED), Trial(0.35, BALANCED))
 # Where cores do one thing at a time, every message stops two of them: few copies are often faster than many. Samples that overlap on
 # a core are what few copies need to keep all cores busy; many do it better one sample after the other.
@@ -175,6 +178,8 @@ def compile_resident(graph: Graph, hardware: CrossbarHardware, request: Request)
             search.add(trial)
     if is_quick and not is_serial:
         search.try_roomier()
+    if search.best is None and effort and not is_serial:
+        search.pack()
     # Effort 0 is in all others: more effort is never worse.
     if search.best is None or request.effort >= 2:
         search.first_feasible()
@@ -268,6 +273,14 @@ class _Search:
         self.best = None
         for name, program in orders.items():
             self._keep(program, self.best_mapped, f"the best of them in the order of {name}")
+
+    def pack(self) -> None:
+        """Tries tall layers cut by rows, which fill cores that have no room for whole columns, with as many copies as fit then."""
+        for fill in TIGHT_FILLS:
+            mapped = self.mapper.map(fill, (Policy.CUT,))
+            name = f"copies on {fill:.0%} of the crossbars, {Policy.CUT.value}"
+            if mapped is not None and self._lower_once(mapped, self.options, name) is None:
+                return
 
     def try_roomier(self) -> None:
         """Tries fewer and fewer copies where all stay far from the compute bound, as long as that helps."""
