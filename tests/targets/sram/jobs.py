@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -89,6 +89,11 @@ def cycles(made: Program) -> int:
 
 def simulated(hardware: SramHardware, work: Work, strategy: str, steps: int = 8) -> tuple[Plan, int]:
     """The plan of a strategy for a product, tuned with the simulator, and its cycles."""
-    graph = product_graph(work.vectors, work.rows, work.cols)
-    chosen = choose(hardware, work, strategy, lambda machine, one: float(cycles(program(machine, graph, one))), steps)
-    return chosen, cycles(program(hardware, graph, chosen))
+    chosen = choose(hardware, work, strategy, lambda machine, one: float(_product_cycles(machine, work, one)), steps)
+    return chosen, cycles(program(hardware, product_graph(work.vectors, work.rows, work.cols), chosen))
+
+
+@lru_cache(maxsize=65536)
+def _product_cycles(hardware: SramHardware, work: Work, one: Plan) -> int:
+    """Cycles of a product under a plan, which searches of several families ask for."""
+    return cycles(program(hardware, product_graph(work.vectors, work.rows, work.cols), one))

@@ -18,7 +18,7 @@ from pimloom.targets import Request
 from pimloom.targets.sram.lower import Lowering
 from pimloom.targets.sram.plan import Plan, streams
 from pimloom.targets.sram.products import General, Network, Product, analyse, matrix_of
-from pimloom.targets.sram.strategies import FAMILIES
+from pimloom.targets.sram.strategies import FAMILIES, parts
 from pimloom.targets.sram.tune import RUNGS_PER_OCTAVE, Timer, choose
 from pimloom.targets.sram.work import Work
 
@@ -97,7 +97,7 @@ def _trials(wanted: str, effort: int, *, has_one_step: bool) -> list[_Trial]:
     What one product does with less bandwidth says little of a network, where products share the link with their neighbours: the
     ladder is for single products, and for larger efforts.
     """
-    families = (wanted, *(family for family in FAMILIES if family != wanted and set(FAMILIES[family]) <= set(FAMILIES[wanted])))
+    families = (wanted, *parts(wanted))
     efforts = range(effort, -1, -1)
     rungs = {0: 0, 1: RUNGS_PER_OCTAVE if has_one_step else 0}
     found = [_Trial(family, STEPS[e], rungs.get(e, RUNGS_PER_OCTAVE if has_one_step else 1)) for e in efforts for family in families]

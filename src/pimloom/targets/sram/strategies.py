@@ -132,6 +132,13 @@ FAMILIES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
 """What a user may ask for -> the strategies that are tried; the fastest is taken."""
 
 BASELINES: Final = ("in_situ", "naive_ping_pong", "generalized")
-"""What `auto` is never slower than."""
+"""What `auto` is compared with in tables."""
 
-__all__ = ["BASELINES", "FAMILIES", "STRATEGIES", "Job", "Strategy"]
+
+def parts(wanted: str) -> tuple[str, ...]:
+    """The other families whose strategies are all part of a family, small ones first: a search of it is never slower than theirs."""
+    found = [name for name, rows in FAMILIES.items() if name != wanted and set(rows) <= set(FAMILIES[wanted])]
+    return tuple(sorted(found, key=lambda name: len(FAMILIES[name])))
+
+
+__all__ = ["BASELINES", "FAMILIES", "STRATEGIES", "Job", "Strategy", "parts"]

@@ -1,7 +1,7 @@
 """Tuning: the settings of a product, by the simulator.
 
 Every strategy is tuned alike: the most promising settings by prediction (`predict`) are simulated, then settings around the best.
-`auto` begins where the strategies ended, and adds what only it may do, so it is never slower than one of them.
+A family of several strategies begins where each of them ended, and `auto` adds what only it may do: none is slower than a part of it.
 
 More bandwidth should never be slower, but a search ends in some local optimum, and where the link no longer matters another one
 may be found for more bandwidth. So settings are tuned at the rungs of a ladder, and a bandwidth takes the best of what was found at
@@ -22,7 +22,7 @@ from pimloom.errors import CapacityError
 from pimloom.hardware import SramHardware
 from pimloom.targets.sram.plan import Dataflow, Plan, fits, most_macros, useful_vectors, whole_macros
 from pimloom.targets.sram.predict import Promising, candidates, may_turn_back, priced, promising
-from pimloom.targets.sram.strategies import BASELINES, STRATEGIES
+from pimloom.targets.sram.strategies import STRATEGIES, parts
 from pimloom.targets.sram.work import Work
 
 Timer = Callable[[SramHardware, Plan], float]
@@ -94,10 +94,14 @@ class _Tuner:
         self.is_long = work.tiles(hardware) * work.chunks(max(useful_vectors(hardware, work))) > MANY_PASSES
 
     def over_the_ladder(self, wanted: str) -> Plan:
-        """The fastest plan of a family among those found at the rungs up to the power of two that is not below the bandwidth."""
+        """The fastest plan of a family among those found at the rungs up to the power of two that is not below the bandwidth.
+
+        What the parts of the family find so is among them: which rungs are left out differs, as that depends on what was found.
+        """
         rate = self._hardware.link.bytes_per_cycle
         top = 1 << (rate - 1).bit_length()
-        best = self.best_of(self._of_rung(top, wanted))
+        of_parts = [self.over_the_ladder(part) for part in parts(wanted) if self._may(rate, part)]
+        best = self.best_of([*of_parts, *self._of_rung(top, wanted)])
         for rung in _rungs_below(top, self._rungs if wanted == "auto" else 1):
             if rung < rate // 2 and self._promising(rung, wanted).least_bound >= LEAST_GAIN * best.cycles:
                 break
@@ -111,10 +115,8 @@ class _Tuner:
         return [*best, *(plan for family in families for plan in self._runners_up[rung, family])]
 
     def _families(self, rung: int, wanted: str) -> list[str]:
-        """What is tuned at a rung: for `auto` every strategy that has it, too, as at another bandwidth another may be faster."""
-        if wanted != "auto" or self._is_between(rung):
-            return [wanted]
-        return [*(family for family in BASELINES if self._may(rung, family)), wanted]
+        """What is tuned at a rung: every part of a family, too, as at another bandwidth another may be faster."""
+        return [*(() if self._is_between(rung) else (part for part in parts(wanted) if self._may(rung, part))), wanted]
 
     def best_of(self, plans: Sequence[Plan]) -> Plan:
         """The fastest of some plans on the machine, with its cycles."""
