@@ -152,9 +152,29 @@ def test_where_nothing_else_fits_columns_are_cut_and_copies_fill_what_is_left(mo
 
     monkeypatch.setattr(Mapper, "map", only_cut)
     program = compile_network(quantised("tiny_cnn"), machine("toy"), Request(Mode.THROUGHPUT, 4, 1, 0, api.cycles, lambda _: None))
-    fitting = [one for one in program.notes["tried"] if one["fits"]]
-    assert [one["what"] for one in fitting] == ["copies on 98% of the crossbars, cut"]
+    assert _fitting_trials(program)[0] == "copies on 98% of the crossbars, cut"
     assert max(program.notes["copies"].values()) > 1
+
+
+@pytest.mark.parametrize(("gains", "wanted"), [((0.9, 0.8, 0.85), 3), ((0.9, 0.95), 2), ((1.5, 0.5), 1)])
+def test_where_whole_columns_leave_no_room_for_the_copies_that_were_asked_for_they_are_cut(
+    monkeypatch: pytest.MonkeyPatch, gains: Sequence[float], wanted: int
+) -> None:
+    """AlexNet on three chips of puma: one copy of each layer fits in whole columns, which is no reason to be content with it."""
+    whole, cycles = Mapper.map, iter([1.0, *gains])
+
+    def few_whole(self: Mapper, fill: float, policies: Sequence[Policy] = (), *more: float, spends: bool = True) -> Mapped | None:
+        return whole(self, fill, policies, *more, spends=spends) if fill < 0.8 or Policy.CUT in policies else None
+
+    monkeypatch.setattr(Mapper, "map", few_whole)
+    request = Request(Mode.LATENCY, 1, 1, 0, lambda _: (int(1000 * next(cycles)), 0.0), lambda _: None)
+    tried = compile_network(quantised("tiny_cnn"), machine("toy"), request).notes["tried"]
+    assert [one["what"] for one in tried if one["fits"]][0] == "copies on 75% of the crossbars, near each other"
+    assert len([one for one in tried if one["fits"] and one["what"].endswith(", cut")]) == wanted
+
+
+def _fitting_trials(program: Program) -> list[str]:
+    return [one["what"] for one in program.notes["tried"] if one["fits"]]
 
 
 @pytest.mark.parametrize(("effort", "wanted"), [(1, False), (2, True)])

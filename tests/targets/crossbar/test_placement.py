@@ -153,7 +153,9 @@ def test_mapping_is_deterministic() -> None:
 # -- packing --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("tallest", "room", "height"), [(72, 96, 24), (32, 96, 96), (5, 4, 2), (3, 4, 2), (4, 4, 4), (9, 4, 2)])
+@pytest.mark.parametrize(("tallest", "room", "height"), [
+    (72, 96, 24), (32, 96, 96), (27, 96, 96), (50, 96, 17), (5, 4, 2), (3, 4, 2), (4, 4, 4), (9, 4, 2),
+])  # fmt: skip
 def test_tall_columns_are_cut_to_fill_cores(tallest: int, room: int, height: int) -> None:
     unfolded = SimpleNamespace(blocks=[SimpleNamespace(bands=range(tallest))])
     found = fitting_height(unfolded, room)  # pyright: ignore[reportArgumentType]

@@ -77,8 +77,8 @@ MANY_ROWS: Final = 20_000
 COMPARED_SAMPLES: Final = 4  # of programs of many rows: enough for a period to show
 STEADY_PERIODS: Final = 2  # the least number of samples, times the periods that a sample is spread over
 FAR: Final = 2.2  # times the compute bound: memories are what a program waits for, fewer copies leave them room
-TIGHT_FILLS: Final = (0.98, 0.96, 0.94, 0.91)
-"""Shares of the crossbars for copies where one copy of each layer takes nearly all of them."""
+TIGHT_FILLS: Final = (0.98, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75, 0.7, 0.6)
+"""Shares of the crossbars for copies where whole columns leave so many cores partly empty that copies do not fit as asked for."""
 
 _ROOMY: Final = (Trial(0.5, BALANCED), Trial(0.35, BALANCED))
 # Where cores do one thing at a time, every message stops two of them: few copies are often faster than many. Samples that overlap on
@@ -176,10 +176,10 @@ def compile_resident(graph: Graph, hardware: CrossbarHardware, request: Request)
     for trial in trials(request.mode, effort, is_serial=is_serial):
         if not (is_quick and not is_serial and (search.is_good or (search.is_long and trial.policies == NEIGHBOURS))):
             search.add(trial)
+    if not search.has_room and effort and not is_serial:
+        search.pack()
     if is_quick and not is_serial:
         search.try_roomier()
-    if search.best is None and effort and not is_serial:
-        search.pack()
     # Effort 0 is in all others: more effort is never worse.
     if search.best is None or request.effort >= 2:
         search.first_feasible()
@@ -193,7 +193,7 @@ class _Search:
     """Keeps the best program so far."""
 
     def __init__(self, mapper: Mapper, request: Request) -> None:
-        """Nothing tried yet."""
+        """Nothing tried yet; `has_room` says whether a trial had all the copies that it asked for, and fitted."""
         self.mapper, self.request = mapper, request
         order = Mode.LATENCY if mapper.is_serial else request.mode
         slack = SERIAL_SLACK_ROWS if mapper.is_serial else Options().slack_rows
@@ -202,11 +202,13 @@ class _Search:
         self.best_cost = math.inf
         self.best_mapped: Mapped | None = None
         self.tried: list[dict[str, Any]] = []
+        self.has_room = False
         self._pieces: Program | None = None
         self._seen: dict[tuple[Any, ...], CapacityError | None] = {}
 
     def add(self, trial: Trial) -> None:
         """Tries a mapping, unless it was tried before; one with fewer copies where it does not fit core by core and nothing else did."""
+        asked = trial.fill
         mapped = self.mapper.map(trial.fill, trial.policies, trial.row_cost, spends=trial.spends)
         while mapped is None:
             self.tried.append({"what": trial.name, "fits": False, "why": "copies do not fit core by core"})
@@ -216,7 +218,8 @@ class _Search:
             trial = replace(trial, fill=smaller[0])
             mapped = self.mapper.map(trial.fill, trial.policies, trial.row_cost, spends=trial.spends)
         options = replace(self.options, mode=Mode.THROUGHPUT.value, has_periods=True) if trial.overlaps else self.options
-        self._lower_once(mapped, options, trial.name, overlaps=trial.overlaps)
+        failed = self._lower_once(mapped, options, trial.name, overlaps=trial.overlaps)
+        self.has_room |= failed is None and trial.fill == asked
 
     def _lower_once(self, mapped: Mapped, options: Options, name: str, *, overlaps: bool = False) -> CapacityError | None:
         """As `_lower`, for a mapping that was not lowered before."""
@@ -275,11 +278,13 @@ class _Search:
             self._keep(program, self.best_mapped, f"the best of them in the order of {name}")
 
     def pack(self) -> None:
-        """Tries tall layers cut by rows, which fill cores that have no room for whole columns, with as many copies as fit then."""
+        """Tries tall layers cut by rows, which fill cores that have no room for whole columns; fewer copies as long as that helps."""
         for fill in TIGHT_FILLS:
-            mapped = self.mapper.map(fill, (Policy.CUT,))
-            name = f"copies on {fill:.0%} of the crossbars, {Policy.CUT.value}"
-            if mapped is not None and self._lower_once(mapped, self.options, name) is None:
+            mapped, before, tried = self.mapper.map(fill, (Policy.CUT,)), self.best_cost, len(self.tried)
+            if mapped is None:
+                continue
+            failed = self._lower_once(mapped, self.options, f"copies on {fill:.0%} of the crossbars, {Policy.CUT.value}")
+            if failed is None and len(self.tried) > tried and self.best_cost >= before:
                 return
 
     def try_roomier(self) -> None:

@@ -14,6 +14,10 @@ from typing import final
 from pimloom.targets.crossbar.unfold import Unfolded
 
 
+GOOD_FILL = 0.8
+"""Share of a core's arrays that pieces should fill: cutting further for more makes partial sums travel, and inputs be held twice."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Shard:
@@ -57,7 +61,7 @@ def fitting_height(unfolded: Unfolded, core_crossbars: int) -> int:
     """The most arrays of one column that a core should hold, so that columns cut into such pieces fill cores best."""
     tallest = max(len(block.bands) for block in unfolded.blocks)
     options = sorted({-(-tallest // pieces) for pieces in range(1, tallest + 1)} & set(range(1, core_crossbars + 1)), reverse=True)
-    height = max(options, key=lambda h: (core_crossbars // h * h, h))
+    height = max(options, key=lambda h: (min(core_crossbars // h * h, GOOD_FILL * core_crossbars), h))
     return core_crossbars if height >= tallest else height
 
 
