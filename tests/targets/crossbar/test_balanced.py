@@ -169,7 +169,7 @@ def test_where_whole_columns_leave_no_room_for_the_copies_that_were_asked_for_th
     monkeypatch.setattr(Mapper, "map", few_whole)
     request = Request(Mode.LATENCY, 1, 1, 0, lambda _: (int(1000 * next(cycles)), 0.0), lambda _: None)
     tried = compile_network(quantised("tiny_cnn"), machine("toy"), request).notes["tried"]
-    assert [one["what"] for one in tried if one["fits"]][0] == "copies on 75% of the crossbars, near each other"
+    assert next(one["what"] for one in tried if one["fits"]) == "copies on 75% of the crossbars, near each other"
     assert len([one for one in tried if one["fits"] and one["what"].endswith(", cut")]) == wanted
 
 

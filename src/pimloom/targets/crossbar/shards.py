@@ -13,7 +13,6 @@ from typing import final
 
 from pimloom.targets.crossbar.unfold import Unfolded
 
-
 GOOD_FILL = 0.8
 """Share of a core's arrays that pieces should fill: cutting further for more makes partial sums travel, and inputs be held twice."""
 
