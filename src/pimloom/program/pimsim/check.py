@@ -14,9 +14,11 @@ import numpy as np
 from pimloom.errors import ProgramError
 from pimloom.hardware.pimsim import Quirks
 from pimloom.program.pimsim.architecture import Architecture
+from pimloom.program.pimsim.early import early_events
 from pimloom.program.pimsim.hazards import executed_ranges
 from pimloom.program.pimsim.messages import pair_messages
-from pimloom.program.pimsim.opcodes import CODE, N_EVENTS, UNIT_OF_CODE, Unit, codes
+from pimloom.program.pimsim.opcodes import CODE, UNIT_OF_CODE, Unit, codes
+from pimloom.program.pimsim.order import registers
 from pimloom.program.pimsim.table import PimsimProgram
 from pimloom.program.rows import Array
 
@@ -45,11 +47,13 @@ def check_lists(program: PimsimProgram) -> None:
         )
 
 
-def check_steady(program: PimsimProgram, waits: Array) -> None:
-    """In lists that repeat, none of `waits` (rows) waits for a `sync`: of which round it would be, nothing says."""
-    if waits.size:
+def check_steady(program: PimsimProgram) -> None:
+    """In lists that repeat, nothing waits for a `sync`, or for there to be none: of which round it would be, nothing says."""
+    wait, sync = (np.flatnonzero(program.opcode == CODE[name]) for name in ("wait", "sync"))
+    bad = wait[(program.value[wait] > 0) | np.isin(registers(program, wait), registers(program, sync))]
+    if bad.size:
         raise ProgramError(
-            f"{program.name(int(waits.min()))}: cores cannot wait for events while lists repeat; take one pass, by sim_mode 1 in the "
+            f"{program.name(int(bad[0]))}: cores cannot wait for events while lists repeat; take one pass, by sim_mode 1 in the "
             "architecture file or with --mode latency"
         )
 
@@ -62,7 +66,7 @@ def remarks(program: PimsimProgram) -> list[str]:
     absent = np.flatnonzero(~program.is_present)
     if absent.size:
         found.append(f"no list for {_cores(absent)}, so no power is taken there")
-    ends = np.flatnonzero((program.scalars_after() > 0) & program.is_present)
+    ends = np.flatnonzero(program.scalars_after() > 0)
     if ends.size:
         found.append(f"a scalar instruction at the end of {_cores(ends)}; pimsim-nn would see no end of one pass and report latency 0")
     found += _remark(program, _without_width(program), "comes before any setbw, so its elements have no bytes and it is nearly free")
@@ -73,32 +77,35 @@ def remarks(program: PimsimProgram) -> list[str]:
     partner = pair_messages(program)
     uneven = np.flatnonzero((program.opcode == CODE["send"]) & (program.size != program.size[partner]))
     found += _remark(program, uneven, "states another size than its recv; each end is timed by its own")
-    return found + _surplus_events(program)
+    return found + _early_events(program)
 
 
 def _remark(program: PimsimProgram, rows: Array, what: str) -> list[str]:
-    if not rows.size:
-        return []
-    more = f" (and {rows.size - 1} more)" if rows.size > 1 else ""
-    return [f"{program.place(int(rows[0]))}{more} {what}"]
+    return [f"{_first(program, rows)} {what}"] if len(rows) else []
 
 
-def _surplus_events(program: PimsimProgram) -> list[str]:
-    """Event registers that get more `sync` than is waited for: pimsim-nn compares for equality."""
-    sync, wait = (np.flatnonzero(program.opcode == CODE[name]) for name in ("sync", "wait"))
-    given = program.peer[sync].astype(np.int64) * N_EVENTS + program.event[sync]
-    taken = program.core()[wait].astype(np.int64) * N_EVENTS + program.event[wait]
-    registers, of_wait = np.unique(taken, return_inverse=True)
-    wanted = np.bincount(of_wait, program.value[wait], registers.size).astype(np.int64)
-    given.sort()
-    got = np.searchsorted(given, registers, side="right") - np.searchsorted(given, registers)
-    at = np.flatnonzero(got > wanted)
-    if not at.size:
+def _first(program: PimsimProgram, rows: Sequence[int] | Array) -> str:
+    """The first of some rows, and how many more there are."""
+    return program.place(int(rows[0])) + (f" (and {len(rows) - 1} more)" if len(rows) > 1 else "")
+
+
+def _early_events(program: PimsimProgram) -> list[str]:
+    """What events do in pimsim-nn that nothing holds back until those before them are taken."""
+    early = early_events(program)
+    if not early:
         return []
-    (core, event), asked = divmod(int(registers[at[0]]), N_EVENTS), int(wanted[at[0]])
-    more = f" (and {at.size - 1} more)" if at.size > 1 else ""
-    said = f"gets {got[at[0]]} sync, {asked} {'is' if asked == 1 else 'are'} waited for"
-    return [f"core {core}, event register {event}{more} {said}; pimsim-nn may wait forever"]
+    found = [
+        f"{_first(program, [one.wait for one in early])} may find more than the {program.value[early[0].wait]} that it waits for in event "
+        f"register {program.event[early[0].wait]}, as {program.place(early[0].sync)} does not wait until then; pimsim-nn, which wants "
+        "them equal, would wait forever, and we go on"
+    ]
+    shared = [one.wait for one in early if one.is_shared]
+    if shared:
+        found.append(
+            f"{_first(program, shared)} and others of its event register take sync of several cores in no order that the program "
+            "states; we take them as they come when nothing else waits"
+        )
+    return found
 
 
 def _cores(numbers: Sequence[int] | Array) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -10,13 +11,17 @@ from pimloom.hardware.pimsim import NetworkPart, PimsimHardware, Quirks, network
 from pimloom.ir.graph import Graph
 from pimloom.program.pimsim.architecture import Architecture, NetworkTable
 from pimloom.program.pimsim.check import check_addresses, check_lists, check_steady, check_widths
-from pimloom.program.pimsim.encoding import NOTES, decode, encode, list_lengths, noted_cores
+from pimloom.program.pimsim.encoding import NOTES, encode, to_table
 from pimloom.program.pimsim.hazards import Dependencies, hazards
-from pimloom.program.pimsim.messages import check_order, pair_events, pair_messages
+from pimloom.program.pimsim.machine import arrivals
+from pimloom.program.pimsim.messages import pair_messages
 from pimloom.program.pimsim.opcodes import UNIT_OF_CODE, Unit
-from pimloom.program.pimsim.table import COLUMNS, PimsimProgram
+from pimloom.program.pimsim.order import passage, rows_of_waits
+from pimloom.program.pimsim.table import PimsimProgram
 from pimloom.program.program import Groups, Program
 from pimloom.program.rows import Array, ragged
+
+__all__ = ["MEMORY_SWITCH", "architecture_of", "hardware_of", "to_program", "to_table"]
 
 MEMORY_SWITCH: Final = -10
 
@@ -86,58 +91,59 @@ def to_program(table: PimsimProgram, architecture: Architecture, *, name: str, m
     if not chosen.bit_width_resets_to_zero:
         check_widths(table)
     repeats = architecture.sim_mode == 0
-    partner, events = pair_messages(table), pair_events(table)
-    check_order(table, partner, events)
     if repeats:
-        check_steady(table, events[0])
-    dependencies = _dependencies(table, architecture, chosen, events, repeats=repeats)
+        check_steady(table)
+    dependencies = _dependencies(table, architecture, chosen, repeats=repeats)
     none = np.zeros(table.group_crossbars.size, np.int32)
     groups = Groups(
         np.repeat(np.arange(table.n_cores, dtype=np.int32), np.diff(table.group_ptr)), table.group_crossbars.copy(), none - 1, *[none] * 4,
     )  # fmt: skip
     notes = {NOTES: {"lengths": table.length_of_core.tolist(), "cores": np.flatnonzero(table.is_present).tolist()}}
-    return Program(
+    program = Program(
         name=name, target="pimsim", mode="throughput" if repeats else "latency", samples=1,
         hardware=hardware_of(architecture, machine, table.n_cores, chosen), graph=Graph(name, (), (), (), {}, {}),
-        rows=encode(table), stream_ptr=table.core_ptr.copy(), partner=partner,
+        rows=encode(table), stream_ptr=table.core_ptr.copy(), partner=pair_messages(table),
         dep_ptr=dependencies.ptr.astype(np.int32), dep_row=dependencies.row, dep_distance=dependencies.distance,
         pattern_ptr=ragged([])[0], pattern_offset=np.zeros(0, np.int32), pattern_length=np.zeros(0, np.int32),
         groups=groups, matrices=(), regions=(), blocks=(), notes=notes,
     )  # fmt: skip
+    return _with_events(program, table, dependencies)
 
 
-def to_table(program: Program) -> PimsimProgram:
-    """The table of a program made by `to_program`."""
-    cores = program.n_processors
-    group_ptr = np.concatenate(([0], np.cumsum(np.bincount(program.groups.processor, minlength=cores)))).astype(np.int64)
-    found = decode(program.rows, group_ptr)
-    columns: dict[str, Any] = {name: found[name].astype(dtype) for name, dtype in COLUMNS.items()}
-    present = np.zeros(cores, bool)
-    present[noted_cores(program)] = True
-    lengths = list_lengths(program).astype(np.int32)
-    return PimsimProgram(program.name, program.stream_ptr.copy(), lengths, present, group_ptr, program.groups.crossbars.copy(), **columns)
+def _with_events(program: Program, table: PimsimProgram, dependencies: Dependencies) -> Program:
+    """The program with what its `wait` wait for, if there are any: which `sync` that is depends on how long the rest takes.
+
+    Raises:
+        ProgramError: cores wait for each other forever.
+    """
+    if not rows_of_waits(table).size:
+        passage(table, program.partner)
+        return program
+    found = passage(table, program.partner, arrivals(program))
+    more = _joined(table.n_instructions, dependencies, found.waits, found.syncs)
+    return replace(program, dep_ptr=more.ptr.astype(np.int32), dep_row=more.row, dep_distance=more.distance)
 
 
-def _dependencies(
-    table: PimsimProgram, architecture: Architecture, quirks: Quirks, events: tuple[Array, Array], *, repeats: bool
-) -> Dependencies:  # fmt: skip
-    """Conflicts of addresses, busy units and events as dependencies."""
+def _dependencies(table: PimsimProgram, architecture: Architecture, quirks: Quirks, *, repeats: bool) -> Dependencies:
+    """Conflicts of addresses and busy units as dependencies."""
     found = hazards(table, architecture, quirks=quirks, is_repeated=repeats)
-    target = np.repeat(np.arange(table.n_instructions), np.diff(found.ptr))
-    parts = [(target, found.row.astype(np.int64), found.distance.astype(np.int64)), (*events, np.zeros(events[0].size, np.int64))]
-    if architecture.rob_size > 1:
-        parts.append(_units(table))
-    targets, sources, distances = (np.concatenate([part[i] for part in parts]) for i in range(3))
-    order = np.argsort(targets, kind="stable")
-    ptr = np.concatenate(([0], np.cumsum(np.bincount(targets, minlength=table.n_instructions))))
-    return Dependencies(ptr.astype(np.int64), sources[order].astype(np.int32), distances[order].astype(np.int32))
+    return _joined(table.n_instructions, found, *_units(table)) if architecture.rob_size > 1 else found
 
 
-def _units(table: PimsimProgram) -> tuple[Array, Array, Array]:
-    """A vector or transfer instruction waits for the one before it on its unit."""
+def _joined(n: int, one: Dependencies, targets: Array, sources: Array) -> Dependencies:
+    """Dependencies of n rows and more of them, in the same round: of each row first those that it had."""
+    both = np.concatenate([np.repeat(np.arange(n), np.diff(one.ptr)), targets])
+    order = np.argsort(both, kind="stable")
+    ptr = np.concatenate(([0], np.cumsum(np.bincount(both, minlength=n))))
+    row = np.concatenate([one.row, sources.astype(np.int32)])
+    distance = np.concatenate([one.distance, np.zeros(targets.size, np.int32)])
+    return Dependencies(ptr.astype(np.int64), row[order].astype(np.int32), distance[order].astype(np.int32))
+
+
+def _units(table: PimsimProgram) -> tuple[Array, Array]:
+    """A vector or transfer instruction waits for the one before it on its unit: int64[m] twice, the later ones first."""
     unit = UNIT_OF_CODE[table.opcode]
     key = table.core().astype(np.int64) * 8 + unit
     order = np.argsort(key, kind="stable")
     follows = (key[order[1:]] == key[order[:-1]]) & (unit[order[1:]] != Unit.MATRIX)
-    target, source = order[1:][follows], order[:-1][follows]
-    return target, source, np.zeros(target.size, np.int64)
+    return order[1:][follows], order[:-1][follows]

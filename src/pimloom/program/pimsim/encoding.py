@@ -19,7 +19,7 @@ import numpy as np
 from pimloom.errors import ProgramError
 from pimloom.program.isa import OPCODES
 from pimloom.program.pimsim.opcodes import BY_CODE, CODE, Unit
-from pimloom.program.pimsim.table import PimsimProgram
+from pimloom.program.pimsim.table import COLUMNS, PimsimProgram
 from pimloom.program.program import Program
 from pimloom.program.rows import ROW, Array
 
@@ -88,6 +88,18 @@ def decode(rows: Array, group_ptr: Array) -> dict[str, Array]:
         "group": np.where(is_matrix, rows["arg"] - group_ptr[rows["processor"]], -1),
         "peer": np.where(has_peer, rows["arg"], -1),
     }  # fmt: skip
+
+
+def to_table(program: Program) -> PimsimProgram:
+    """The table of a program made by `convert.to_program`."""
+    cores = program.n_processors
+    group_ptr = np.concatenate(([0], np.cumsum(np.bincount(program.groups.processor, minlength=cores)))).astype(np.int64)
+    found = decode(program.rows, group_ptr)
+    columns: dict[str, Any] = {name: found[name].astype(dtype) for name, dtype in COLUMNS.items()}
+    present = np.zeros(cores, bool)
+    present[noted_cores(program)] = True
+    lengths = list_lengths(program).astype(np.int32)
+    return PimsimProgram(program.name, program.stream_ptr.copy(), lengths, present, group_ptr, program.groups.crossbars.copy(), **columns)
 
 
 def bits_of(rows: Array, name: str) -> Array:

@@ -41,8 +41,10 @@ from pimloom.program.pimsim.encoding import (
     noted_cores,
     scalars_before,
     surroundings,
+    to_table,
     trailing_scalars,
 )  # fmt: skip
+from pimloom.program.pimsim.messages import check_messages
 from pimloom.program.pimsim.opcodes import OPERATIONS, Operation, Unit
 from pimloom.program.program import Program
 from pimloom.program.rows import Array
@@ -512,9 +514,6 @@ def _static_mw(program: Program) -> float:
 
 
 def _check(program: Program) -> None:
-    from pimloom.program.pimsim.convert import to_table
-    from pimloom.program.pimsim.messages import check_messages
-
     check_messages(to_table(program))
 
 
@@ -557,3 +556,13 @@ def durations(program: Program) -> Array:
     """int64[n]: ticks that each row takes on its core when nothing waits, its issue slots included."""
     context = work_out(program, PIMSIM)
     return context.costs.idle_ticks()[context.forms.of_row]
+
+
+def arrivals(program: Program) -> Array:
+    """int64[n]: ticks from the beginning of its list until each row is at its unit when nothing waits."""
+    context = work_out(program, PIMSIM)
+    forms, costs = context.forms.of_row, context.costs
+    taken = costs.idle_ticks()[forms]
+    begun = np.cumsum(taken) - taken
+    before = np.append(begun, 0)[program.stream_ptr[:-1]]
+    return begun - np.repeat(before, np.diff(program.stream_ptr)) + costs.lead[forms]

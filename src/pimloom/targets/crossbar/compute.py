@@ -129,13 +129,15 @@ class Compute:
         Columns are in the address, so that windows of a row, and rows in the same slots, share a pattern.
         """
         window, block = stage.window, self.scope.unfolded[stage.index].blocks[group.block]
-        shift = (block.in_start - ring.c_start) * ring.item_bytes
+        # A ring may hold channels before those of a block, or begin at a later one where rows are cut by channels.
+        skipped = max(0, ring.c_start - block.in_start)
+        shift = max(0, block.in_start - ring.c_start) * ring.item_bytes
         address = ring.address + ring.column_offset(x * window.stride[1] - window.padding[1]) + shift
-        key = (stage.index, group.block, group.band, ring.vector_bytes, lines)
+        key = (stage.index, group.block, group.band, ring.vector_bytes, skipped, lines)
         if key not in self._pattern_of:
             step = window.dilation[1] * ring.vector_bytes
             self._pattern_of[key] = self._pattern(tuple(
-                (lines[ky] + kx * step + channel * ring.item_bytes if lines[ky] != MASKED else MASKED, n * ring.item_bytes)
+                (lines[ky] + kx * step + (channel - skipped) * ring.item_bytes if lines[ky] != MASKED else MASKED, n * ring.item_bytes)
                 for ky, kx, channel, n in band_segments(stage, block.in_channels, block.bands[group.band])
             ))  # fmt: skip
         return address, self._pattern_of[key]

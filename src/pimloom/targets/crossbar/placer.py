@@ -13,13 +13,14 @@ from pimloom.targets.crossbar.bundles import Bundle, Estimator, Shelf, capacity_
 from pimloom.targets.crossbar.cores import CorePool, Policy
 from pimloom.targets.crossbar.followers import Followers
 from pimloom.targets.crossbar.placement import Cluster, Group, Placement
-from pimloom.targets.crossbar.shards import Shard, fitting_height, shards_of, tile_columns
+from pimloom.targets.crossbar.shards import Shard, cut_by_channels, fitting_height, shards_of, tile_columns
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
 from pimloom.targets.crossbar.unfold import Unfolded
 
 ROW_COST = 0.6  # of the steps, for a further class of rows where windows reach over rows; what effort 0 takes
 CLASSES_PER_CORE = 2  # classes of rows that copies on one core take; more make what follows hold more rows (throughput mode)
 CLASSES_WITHOUT_WINDOWS = 4  # the same of layers without windows in latency mode; both by experiment with few CNNs on isaac
+HELD_SHARE = 0.8  # of a local memory that the rows under one window may take; a core that would hold more is given fewer channels
 SPREAD_ROOM = 1.1  # room above the even share, so that pieces of different size fit
 
 
@@ -185,9 +186,22 @@ class Placer:
         return True
 
     def _shards(self, stage: Stage) -> tuple[Shard, ...]:
-        most = self._hardware.core.crossbars
-        unfolded = self._unfolded[stage.index]
-        return shards_of(unfolded, fitting_height(unfolded, most) if self._policy is Policy.CUT else most)
+        most, unfolded = self._hardware.core.crossbars, self._unfolded[stage.index]
+        height = fitting_height(unfolded, most) if self._policy is Policy.CUT else most
+        return shards_of(unfolded, most, min(height, self._height_held(stage)))
+
+    def _height_held(self, stage: Stage) -> int:
+        """The most arrays of a column that a core may hold, so that its local memory has room for the rows that windows take."""
+        hardware, window, source = self._hardware, stage.window, stage.inputs[0]
+        if self._policy is Policy.LEAST_LOADED or window.reach(0) == 1:
+            return hardware.core.crossbars
+        _, parts = grid(stage.shape.rows, stage.shape.width, self._copies[stage.index], self._splits[stage.index])
+        columns = min(source.shape.width, -(-stage.shape.width // parts) * window.stride[1] + window.reach(1) - window.stride[1])
+        item = self._flow.graph.types[source.value].itemsize_bytes
+        held = (window.reach(0) + window.stride[0]) * columns * source.shape.channels * item
+        pieces = math.ceil(held / (HELD_SHARE * hardware.core.local_memory.size_bytes))
+        heights = [cut_by_channels(block, pieces) for block in self._unfolded[stage.index].blocks] if pieces > 1 else []
+        return max(heights, default=0) or hardware.core.crossbars
 
     def _matrix(self, stage: Stage) -> list[Cluster]:
         shards, homes = self._placed[self._flow.graph.nodes[stage.node].inputs[1]]

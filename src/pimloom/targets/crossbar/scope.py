@@ -11,6 +11,7 @@ from pimloom.hardware import CrossbarHardware
 from pimloom.program.widths import sum_bytes
 from pimloom.targets.crossbar.geometry import general_operations, input_columns, input_rows
 from pimloom.targets.crossbar.placement import Cluster, Placement
+from pimloom.targets.crossbar.shards import channels_read
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
 from pimloom.targets.crossbar.timetable import Task
 from pimloom.targets.crossbar.unfold import Unfolded
@@ -138,12 +139,11 @@ class Scope:
         """Channels of an operand that a cluster reads on one of its cores."""
         if stage.kind is Kind.MATRIX:
             copies = cluster.copies if core == cluster.core else dict(cluster.peers)[core]
-            groups = [self.placement.groups[g] for copy in copies for g in copy]
-            blocks = [self.unfolded[stage.index].blocks[g.block] for g in groups]
-            if stage.window.kernel == (1, 1):
-                bands = [(b.in_start, b.bands[g.band]) for b, g in zip(blocks, groups, strict=True)]
-                return min(first + band.start for first, band in bands), max(first + band.stop for first, band in bands)
-            return min(b.in_start for b in blocks), max(b.in_start + b.in_channels for b in blocks)
+            bands: dict[int, set[int]] = {}
+            for group in (self.placement.groups[g] for copy in copies for g in copy):
+                bands.setdefault(group.block, set()).add(group.band)
+            ranges = [channels_read(self.unfolded[stage.index].blocks[block], held) for block, held in bands.items()]
+            return min(low for low, _ in ranges), max(high for _, high in ranges)
         return cluster.c_start, cluster.c_stop
 
 

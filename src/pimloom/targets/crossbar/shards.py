@@ -7,11 +7,11 @@ spread over several cores, whose partial sums are added at the first.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from pimloom.targets.crossbar.unfold import Unfolded
+from pimloom.targets.crossbar.unfold import BlockShape, Unfolded
 
 GOOD_FILL = 0.8
 """Share of a core's arrays that pieces should fill: cutting further for more makes partial sums travel, and inputs be held twice."""
@@ -37,12 +37,19 @@ class Shard:
     sizes: tuple[int, ...]
 
 
-def shards_of(unfolded: Unfolded, core_crossbars: int) -> tuple[Shard, ...]:
-    """Cuts a copy by columns into as few shards as fit cores, of even size."""
+def shards_of(unfolded: Unfolded, core_crossbars: int, height: int = 0) -> tuple[Shard, ...]:
+    """Cuts a copy by columns into as few shards as fit cores, of even size; by rows as well if columns are taller than `height`.
+
+    Args:
+        unfolded: the layer on arrays.
+        core_crossbars: arrays of a core.
+        height: arrays of a column that a core holds at most; all of its arrays if 0.
+    """
+    height = height or core_crossbars
     units = [(b, t, len(block.bands)) for b, block in enumerate(unfolded.blocks) for t in range(block.n_tiles)]
     tallest = max(size for _, _, size in units)
-    if tallest > core_crossbars:
-        return tuple(_tall_shard(unfolded, b, t, core_crossbars) for b, t, _ in units)
+    if tallest > height:
+        return tuple(shard for block in range(len(unfolded.blocks)) for shard in _tall_shards(unfolded, block, core_crossbars, height))
     total = sum(size for _, _, size in units)
     count = -(-total // (core_crossbars // tallest * tallest))
     shards: list[list[tuple[int, int, int]]] = [[]]
@@ -84,10 +91,59 @@ def _flat_shard(unfolded: Unfolded, units: Sequence[tuple[int, int, int]]) -> Sh
     return Shard(tuple((r[0], r[1], r[2]) for r in runs), out_start, out_stop, (bands,), (sum(u[2] for u in units),))
 
 
-def _tall_shard(unfolded: Unfolded, block: int, tile: int, core_crossbars: int) -> Shard:
+def channels_read(block: BlockShape, bands: Iterable[int]) -> tuple[int, int]:
+    """Input channels that some bands of a block take: (first, one past the last); all of the block's where a band goes on over a tap."""
+    low, high = block.in_channels, 0
+    for band in (block.bands[number] for number in bands):
+        first = band.start % block.in_channels
+        if first + band.stop - band.start > block.in_channels:
+            return block.in_start, block.in_start + block.in_channels
+        low, high = min(low, first), max(high, first + band.stop - band.start)
+    return block.in_start + low, block.in_start + high
+
+
+def _tall_shards(unfolded: Unfolded, block: int, core_crossbars: int, height: int) -> list[Shard]:
+    """A block cut by rows: each core holds the same rows of as many columns as it has room for, so that they share their inputs."""
     shape = unfolded.blocks[block]
-    count = -(-len(shape.bands) // core_crossbars)
-    cuts = [len(shape.bands) * i // count for i in range(count + 1)]
-    pieces = tuple(tuple((block, band) for band in range(a, b)) for a, b in itertools.pairwise(cuts))
-    low, high = tile_columns(unfolded, block, tile, tile + 1)
-    return Shard(((block, tile, tile + 1),), shape.out_start + low, shape.out_start + high, pieces, tuple(len(p) for p in pieces))
+    pieces = tuple(tuple((block, band) for band in bands) for bands in _row_cuts(shape, height))
+    tiles = core_crossbars // max(len(piece) for piece in pieces)
+    found: list[Shard] = []
+    for first, last in _even_cuts(shape.n_tiles, -(-shape.n_tiles // tiles)):
+        low, high = tile_columns(unfolded, block, first, last)
+        sizes = tuple(len(piece) * (last - first) for piece in pieces)
+        found.append(Shard(((block, first, last),), shape.out_start + low, shape.out_start + high, pieces, sizes))
+    return found
+
+
+def cut_by_channels(block: BlockShape, pieces: int) -> int:
+    """Bands of a piece where a block is cut into at least so many, or as many as there can be, each with input channels of its own.
+
+    Returns:
+        0 if all bands take the same channels, or one goes on over a tap.
+    """
+    lines = _lines(block)
+    return -(-len(lines) // min(pieces, len(lines))) * len(lines[0]) if len(lines) > 1 else 0
+
+
+def _row_cuts(block: BlockShape, height: int) -> list[list[int]]:
+    """Bands of a block in pieces of at most so many, each with input channels of its own if that can be."""
+    lines = _lines(block)
+    if len(lines) > 1 and len(lines[0]) <= height:
+        return [sorted(itertools.chain(*lines[low:high])) for low, high in _even_cuts(len(lines), -(-len(lines) // (height // len(lines[0]))))]
+    return [list(range(low, high)) for low, high in _even_cuts(len(block.bands), -(-len(block.bands) // height))]
+
+
+def _lines(block: BlockShape) -> list[list[int]]:
+    """Bands that take the same input channels, of one tap after the other; nothing where a band goes on over a tap."""
+    found: dict[int, list[int]] = {}
+    for number, band in enumerate(block.bands):
+        first = band.start % block.in_channels
+        if first + band.stop - band.start > block.in_channels:
+            return []
+        found.setdefault(first, []).append(number)
+    return [found[first] for first in sorted(found)]
+
+
+def _even_cuts(total: int, parts: int) -> list[tuple[int, int]]:
+    """(first, one past the last) of parts that differ by one at most."""
+    return list(itertools.pairwise(total * i // parts for i in range(parts + 1)))
