@@ -156,7 +156,7 @@ def test_where_nothing_else_fits_columns_are_cut_and_copies_fill_what_is_left(mo
     assert max(program.notes["copies"].values()) > 1
 
 
-@pytest.mark.parametrize(("gains", "wanted"), [((0.9, 0.8, 0.85), 3), ((0.9, 0.95), 2), ((1.5, 0.5), 1)])
+@pytest.mark.parametrize(("gains", "wanted"), [((0.9, 0.8, 0.85), 3), ((0.9, 0.95), 2), ((1.6, 1.5, 1.5), 3)])
 def test_where_whole_columns_leave_no_room_for_the_copies_that_were_asked_for_they_are_cut(
     monkeypatch: pytest.MonkeyPatch, gains: Sequence[float], wanted: int
 ) -> None:

@@ -125,7 +125,7 @@ def test_traffic_is_what_the_readers_need() -> None:
     """Two linear layers on two cores: the second reads every element that the first makes."""
     hardware = machine("toy")
     mapped = map_network(quantised("tiny_mlp"), hardware)
-    table = traffic(mapped.flow, mapped.placement, hardware)
+    table = traffic(mapped.flow, mapped.placement, hardware, mapped.unfolded)
     assert table.shape == (hardware.total_cores + 1,) * 2 and (table >= 0).all()
     memory = hardware.total_cores
     assert table[memory].sum() == 16  # input bytes, in; only inputs are loaded

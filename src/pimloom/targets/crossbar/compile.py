@@ -77,7 +77,7 @@ MANY_ROWS: Final = 20_000
 COMPARED_SAMPLES: Final = 4  # of programs of many rows: enough for a period to show
 STEADY_PERIODS: Final = 2  # the least number of samples, times the periods that a sample is spread over
 FAR: Final = 2.2  # times the compute bound: memories are what a program waits for, fewer copies leave them room
-TIGHT_FILLS: Final = (0.98, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75, 0.7, 0.6)
+TIGHT_FILLS: Final = (0.98, 0.94, 0.88, 0.75)
 """Shares of the crossbars for copies where whole columns leave so many cores partly empty that copies do not fit as asked for."""
 
 _ROOMY: Final = (Trial(0.5, BALANCED), Trial(0.35, BALANCED))
@@ -279,13 +279,17 @@ class _Search:
 
     def pack(self) -> None:
         """Tries tall layers cut by rows, which fill cores that have no room for whole columns; fewer copies as long as that helps."""
+        before = math.inf
         for fill in TIGHT_FILLS:
-            mapped, before, tried = self.mapper.map(fill, (Policy.CUT,)), self.best_cost, len(self.tried)
+            mapped, tried = self.mapper.map(fill, (Policy.CUT,)), len(self.tried)
             if mapped is None:
                 continue
             failed = self._lower_once(mapped, self.options, f"copies on {fill:.0%} of the crossbars, {Policy.CUT.value}")
-            if failed is None and len(self.tried) > tried and self.best_cost >= before:
+            if failed is not None or len(self.tried) == tried:
+                continue
+            if self.tried[-1]["cycles"] >= before:
                 return
+            before = self.tried[-1]["cycles"]
 
     def try_roomier(self) -> None:
         """Tries fewer and fewer copies where all stay far from the compute bound, as long as that helps."""

@@ -154,7 +154,7 @@ class Mapper:
             return mapped
         # In latency mode links are idle most of the time.
         in_flight = max(self._loads(mapped.copies).values(), default=1.0) if self._shares_cores else 0.0
-        return replace(mapped, placement=arranged(self.flow, mapped.placement, self.hardware, in_flight))
+        return replace(mapped, placement=arranged(self.flow, mapped.placement, self.hardware, mapped.unfolded, in_flight))
 
     def _loads(self, copies: Mapping[int, int]) -> dict[int, float]:
         """Cycles per sample of one copy, by the first stage with each weight."""

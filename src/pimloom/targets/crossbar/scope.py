@@ -139,11 +139,7 @@ class Scope:
         """Channels of an operand that a cluster reads on one of its cores."""
         if stage.kind is Kind.MATRIX:
             copies = cluster.copies if core == cluster.core else dict(cluster.peers)[core]
-            bands: dict[int, set[int]] = {}
-            for group in (self.placement.groups[g] for copy in copies for g in copy):
-                bands.setdefault(group.block, set()).add(group.band)
-            ranges = [channels_read(self.unfolded[stage.index].blocks[block], held) for block, held in bands.items()]
-            return min(low for low, _ in ranges), max(high for _, high in ranges)
+            return channels_read(self.unfolded[stage.index], [self.placement.groups[g] for copy in copies for g in copy])
         return cluster.c_start, cluster.c_stop
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from pimloom.targets.crossbar.placement import Group
 from pimloom.targets.crossbar.unfold import BlockShape, Unfolded
 
 GOOD_FILL = 0.8
@@ -91,14 +92,18 @@ def _flat_shard(unfolded: Unfolded, units: Sequence[tuple[int, int, int]]) -> Sh
     return Shard(tuple((r[0], r[1], r[2]) for r in runs), out_start, out_stop, (bands,), (sum(u[2] for u in units),))
 
 
-def channels_read(block: BlockShape, bands: Iterable[int]) -> tuple[int, int]:
-    """Input channels that some bands of a block take: (first, one past the last); all of the block's where a band goes on over a tap."""
-    low, high = block.in_channels, 0
-    for band in (block.bands[number] for number in bands):
-        first = band.start % block.in_channels
-        if first + band.stop - band.start > block.in_channels:
-            return block.in_start, block.in_start + block.in_channels
-        low, high = min(low, first), max(high, first + band.stop - band.start)
+def channels_read(unfolded: Unfolded, groups: Iterable[Group]) -> tuple[int, int]:
+    """Input channels that some array groups of a layer take: (first, one past the last)."""
+    ranges = [_channels(unfolded.blocks[block], band) for block, band in {(group.block, group.band) for group in groups}]
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
+def _channels(block: BlockShape, number: int) -> tuple[int, int]:
+    """Input channels of a band; all of the block's where it goes on over a tap."""
+    band = block.bands[number]
+    first = band.start % block.in_channels
+    last = first + band.stop - band.start
+    low, high = (first, last) if last <= block.in_channels else (0, block.in_channels)
     return block.in_start + low, block.in_start + high
 
 
@@ -129,7 +134,8 @@ def _row_cuts(block: BlockShape, height: int) -> list[list[int]]:
     """Bands of a block in pieces of at most so many, each with input channels of its own if that can be."""
     lines = _lines(block)
     if len(lines) > 1 and len(lines[0]) <= height:
-        return [sorted(itertools.chain(*lines[low:high])) for low, high in _even_cuts(len(lines), -(-len(lines) // (height // len(lines[0]))))]
+        cuts = _even_cuts(len(lines), -(-len(lines) // (height // len(lines[0]))))
+        return [sorted(itertools.chain(*lines[low:high])) for low, high in cuts]
     return [list(range(low, high)) for low, high in _even_cuts(len(block.bands), -(-len(block.bands) // height))]
 
 
@@ -137,10 +143,9 @@ def _lines(block: BlockShape) -> list[list[int]]:
     """Bands that take the same input channels, of one tap after the other; nothing where a band goes on over a tap."""
     found: dict[int, list[int]] = {}
     for number, band in enumerate(block.bands):
-        first = band.start % block.in_channels
-        if first + band.stop - band.start > block.in_channels:
+        if band.start % block.in_channels + band.stop - band.start > block.in_channels:
             return []
-        found.setdefault(first, []).append(number)
+        found.setdefault(band.start % block.in_channels, []).append(number)
     return [found[first] for first in sorted(found)]
 
 

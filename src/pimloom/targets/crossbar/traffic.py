@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,14 +12,24 @@ from pimloom.hardware import CrossbarHardware
 from pimloom.mapping.arrange import arrange
 from pimloom.mapping.relieve import Mesh, relieve
 from pimloom.program.rows import Array
+from pimloom.program.widths import sum_bytes
 from pimloom.targets.crossbar.placement import Cluster, Placement
+from pimloom.targets.crossbar.shards import channels_read
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Piece, Stage
+from pimloom.targets.crossbar.unfold import Unfolded
 
 LINK_SHARE = 0.6  # of the time of a sample that a link of the network should be busy
 
 
-def traffic(flow: Dataflow, placement: Placement, hardware: CrossbarHardware) -> Array:
-    """float64[n + chips, n + chips]: bytes per sample from core to core; the last indices are the global memories."""
+def traffic(flow: Dataflow, placement: Placement, hardware: CrossbarHardware, unfolded: Mapping[int, Unfolded]) -> Array:
+    """float64[n + chips, n + chips]: bytes per sample from core to core; the last indices are the global memories.
+
+    Args:
+        flow: the stages.
+        placement: where they are.
+        hardware: the machine.
+        unfolded: by MATRIX stage.
+    """
     cores = hardware.total_cores
     table = np.zeros((cores + hardware.chips, cores + hardware.chips))
     made: dict[str, Stage] = {v: s for s in flow.stages for v in flow.graph.nodes[s.node].outputs if v}
@@ -30,7 +41,9 @@ def traffic(flow: Dataflow, placement: Placement, hardware: CrossbarHardware) ->
                 if source is None or source.kind is Kind.GENERAL or stage.kind is Kind.GENERAL:
                     _to_memory(table, flow, placement, stage, source, piece, item, hardware)
                 else:
-                    _between(table, placement, stage, source, piece, item)
+                    _between(table, placement, stage, source, piece, item, unfolded)
+        if stage.kind is Kind.MATRIX:
+            _partial_sums(table, placement, stage, sum_bytes(flow.graph, flow.graph.nodes[stage.node]))
     return table
 
 
@@ -48,19 +61,43 @@ def _to_memory(
                 table[base + cluster.core // per_chip, cluster.core] += size / len(clusters)
 
 
-def _between(table: Array, placement: Placement, stage: Stage, source: Stage, piece: Piece, item: int) -> None:
+def _between(
+    table: Array, placement: Placement, stage: Stage, source: Stage, piece: Piece, item: int, unfolded: Mapping[int, Unfolded]
+) -> None:  # fmt: skip
     shift = piece.dst - piece.src
     for target in placement.clusters[stage.index]:
         low, high = _columns(stage, target, source.shape.width)
         rows = _row_share(stage, target)
-        c_low, c_high = (0, stage.inputs[0].shape.channels) if stage.kind is Kind.MATRIX else (target.c_start, target.c_stop)
+        readers = _channels(placement, stage, target, unfolded)
         for cluster in placement.clusters[source.index]:
             vectors = min(high, cluster.x_stop) - max(low, cluster.x_start)
-            channels = min(c_high, cluster.c_stop + shift) - max(c_low, cluster.c_start + shift, piece.dst)
-            if vectors > 0 and channels > 0:
-                size = rows * len(cluster.rows(source.shape.rows)) * vectors * channels * item
-                for core in (target.core, *(core for core, _ in target.peers)):
-                    table[cluster.core, core] += size
+            if vectors <= 0:
+                continue
+            made = rows * len(cluster.rows(source.shape.rows)) * vectors * item
+            for core, c_low, c_high in readers:
+                channels = min(c_high, cluster.c_stop + shift) - max(c_low, cluster.c_start + shift, piece.dst)
+                if channels > 0:
+                    table[cluster.core, core] += made * channels
+
+
+def _channels(placement: Placement, stage: Stage, cluster: Cluster, unfolded: Mapping[int, Unfolded]) -> list[tuple[int, int, int]]:
+    """(core, first channel, one past the last) of what each core of a cluster reads."""
+    if stage.kind is not Kind.MATRIX:
+        return [(cluster.core, cluster.c_start, cluster.c_stop)]
+    if not cluster.peers:
+        return [(cluster.core, 0, stage.inputs[0].shape.channels)]
+    held = ((cluster.core, cluster.copies), *cluster.peers)
+    return [
+        (core, *channels_read(unfolded[stage.index], [placement.groups[g] for copy in copies for g in copy])) for core, copies in held
+    ]
+
+
+def _partial_sums(table: Array, placement: Placement, stage: Stage, unit: int) -> None:
+    """What the cores of a layer that is cut by rows send to the first of them."""
+    for cluster in placement.clusters[stage.index]:
+        size = len(cluster.rows(stage.shape.rows)) * (cluster.x_stop - cluster.x_start) * (cluster.c_stop - cluster.c_start) * unit
+        for core, _ in cluster.peers:
+            table[core, cluster.core] += size
 
 
 def _columns(stage: Stage, cluster: Cluster, width: int) -> tuple[int, int]:
@@ -99,13 +136,15 @@ def distances(hardware: CrossbarHardware) -> Array:
     return table
 
 
-def arranged(flow: Dataflow, placement: Placement, hardware: CrossbarHardware, period_cycles: float = 0.0) -> Placement:
+def arranged(
+    flow: Dataflow, placement: Placement, hardware: CrossbarHardware, unfolded: Mapping[int, Unfolded], period_cycles: float = 0.0
+) -> Placement:  # fmt: skip
     """The placement with its cores moved so that traffic travels short ways.
 
     Where the time of a sample is given, cores on the mesh of one chip are moved on until no link is busy for more than
     `LINK_SHARE` of it, as far as that leads.
     """
-    table = traffic(flow, placement, hardware)
+    table = traffic(flow, placement, hardware, unfolded)
     fixed = np.zeros(table.shape[0], bool)
     fixed[hardware.total_cores :] = True
     position = arrange(table, distances(hardware), fixed)
