@@ -25,13 +25,13 @@ TOY = load_hardware("toy")
 MAPPED = [n for n in (*MADE, *TINY) if n != "full constant"]
 
 
-@pytest.mark.parametrize("capacity", [1, 2, 3, 8, 10, 64])
+@pytest.mark.parametrize(("capacity", "height"), [(1, 0), (2, 0), (3, 0), (8, 0), (10, 0), (64, 0), (8, 1), (10, 4), (64, 3), (64, 9)])
 @pytest.mark.parametrize("name", ["wide", "wide conv", "grouped", "tiny_cnn", "multiplier"])
-def test_shards_hold_every_array_once(name: str, capacity: int) -> None:
+def test_shards_hold_every_array_once(name: str, capacity: int, height: int) -> None:
     graph = quantised(name)
     for stage in (s for s in analyse(graph).stages if s.kind is Kind.MATRIX):
         unfolded = unfold(stage, graph, TOY)
-        shards = shards_of(unfolded, capacity)
+        shards = shards_of(unfolded, capacity, height)
         held: Counter[tuple[int, int, int]] = Counter()
         for shard in shards:
             assert all(0 < size <= capacity for size in shard.sizes)

@@ -197,11 +197,10 @@ class Placer:
             return hardware.core.crossbars
         _, parts = grid(stage.shape.rows, stage.shape.width, self._copies[stage.index], self._splits[stage.index])
         columns = min(source.shape.width, -(-stage.shape.width // parts) * window.stride[1] + window.reach(1) - window.stride[1])
-        item = self._flow.graph.types[source.value].itemsize_bytes
-        held = (window.reach(0) + window.stride[0]) * columns * source.shape.channels * item
+        item, blocks = self._flow.graph.types[source.value].itemsize_bytes, self._unfolded[stage.index].blocks
+        held = (window.reach(0) + window.stride[0]) * columns * max(block.in_channels for block in blocks) * item
         pieces = math.ceil(held / (HELD_SHARE * hardware.core.local_memory.size_bytes))
-        heights = [cut_by_channels(block, pieces) for block in self._unfolded[stage.index].blocks] if pieces > 1 else []
-        return max(heights, default=0) or hardware.core.crossbars
+        return max(cut_by_channels(block, pieces) for block in blocks) or hardware.core.crossbars
 
     def _matrix(self, stage: Stage) -> list[Cluster]:
         shards, homes = self._placed[self._flow.graph.nodes[stage.node].inputs[1]]

@@ -124,10 +124,10 @@ def cut_by_channels(block: BlockShape, pieces: int) -> int:
     """Bands of a piece where a block is cut into at least so many, or as many as there can be, each with input channels of its own.
 
     Returns:
-        0 if all bands take the same channels, or one goes on over a tap.
+        0 if one piece is enough, all bands take the same channels, or one goes on over a tap.
     """
     lines = _lines(block)
-    return -(-len(lines) // min(pieces, len(lines))) * len(lines[0]) if len(lines) > 1 else 0
+    return -(-len(lines) // min(pieces, len(lines))) * len(lines[0]) if pieces > 1 and len(lines) > 1 else 0
 
 
 def _row_cuts(block: BlockShape, height: int) -> list[list[int]]:
