@@ -95,6 +95,9 @@ def test_what_cores_wait_for_delays_their_events(tmp_path: Path) -> None:
         3: [{"op": "vrelu", "len": 2000}, send(1)],
     }
     assert events(imported(tmp_path, lists)) == [(2, 0, 0, 1), (2, 2, 1, 1)]
+    long = {"op": "vrelu", "len": 2000}
+    later: Lists = {**lists, 0: [{"op": "vrelu", "len": 2800}, sync(2)], 1: [recv(3), long, sync(2)]}
+    assert events(imported(tmp_path, later)) == [(2, 0, 0, 1), (2, 2, 1, 2)]
     lists = {**lists, 1: [wait(register=5), sync(2)], 3: [{"op": "vrelu", "len": 2000}, sync(1, 5)]}
     assert events(imported(tmp_path, lists)) == [(1, 0, 3, 1), (2, 0, 0, 1), (2, 2, 1, 1)]
 
@@ -111,8 +114,8 @@ def test_a_wait_takes_as_much_as_its_value_says(tmp_path: Path) -> None:
         ({0: [WORK], 1: [wait(1, 9)]}, r"core 1, instruction 1 \(wait\): event register 9 gets 0 sync in all, 1 is waited for; it would"),
         ({0: [sync(1), sync(1)], 1: [wait(2), WORK, wait(1)]},
          r"core 1, instruction 3 \(wait\): event register 0 gets 2 sync in all, 3 are waited for"),
-        # A later core has too few in a smaller register; the first in the file is named.
-        ({0: [sync(1, 7), sync(2, 1)], 1: [wait(1, 7), wait(1, 7)], 2: [wait(2, 1)]},
+        # There are too few for a smaller register, too, but later in the list.
+        ({0: [sync(1, 7), sync(1, 1)], 1: [wait(1, 7), wait(1, 7), wait(2, 1)]},
          r"core 1, instruction 2 \(wait\): event register 7 gets 1 sync in all, 2 are waited for"),
         ({0: [wait(1, 2), sync(1, 9)], 1: [WORK, wait(1, 9), sync(0, 2)]},
          r"deadlock: core 0, instruction 1 \(wait\) waits for core 1, instruction 3 \(sync\); "

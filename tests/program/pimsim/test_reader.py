@@ -85,6 +85,20 @@ def in_two_members(text: bytes) -> bytes:
     return gzip.compress(text[:50]) + gzip.compress(text[50:])
 
 
+def padded(text: bytes) -> bytes:
+    return gzip.compress(text[:50]) + bytes(3) + gzip.compress(text[50:]) + bytes(100)
+
+
+@pytest.mark.parametrize("piece", [4, 1 << 20])  # of one byte of packed data, or all of it
+@pytest.mark.parametrize("pack", [in_two_members, padded])
+def test_members_may_be_cut_anywhere(pack: Callable[[bytes], bytes], piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textstream, "PIECE_BYTES", piece)
+    lists = random_lists(random.Random(3), 2, 100)
+    path = tmp_path / "program"
+    path.write_bytes(pack(json.dumps(document(lists, GROUPS, 3)).encode()))
+    assert table(read_program(path)) == expected(lists, 3)
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zlib.compress, in_two_members])
 def test_plain_and_compressed_files_are_told_apart(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
     lists = random_lists(random.Random(3), 2, 100)
@@ -116,6 +130,20 @@ def test_numbers_are_read_as_pimsim_reads_them(tmp_path: Path) -> None:
     lists = {0: [{"op": "sldi", "rd": 1.0, "imm": 64.9}, {"op": "lldi", "rd": 1, "len": 12.0, "imm": True}]}
     program = read_program(write_program(tmp_path, lists))
     assert (program.rd.tolist(), program.length.tolist(), program.value.tolist()) == ([64], [12], [1])
+
+
+@with_and_without
+def test_fields_that_an_operation_does_not_use_say_nothing(is_general: bool, tmp_path: Path) -> None:
+    loose = {"len": -1, "size": -1, "group": -1, "mbiw": -1, "core": -1, "event_register": -1, "ibiw": -1, "wait_value": -1}
+    used: list[dict[str, Any]] = [
+        SETBW, {"op": "sldi", "rd": 1, "imm": -7}, {"op": "lldi", "rd": 1, "len": 3}, {"op": "ld", "size": 4},
+        {"op": "mvmul", "mbiw": 8, "group": 0},
+        {"op": "vrelu", "len": 5}, {"op": "send", "core": 1, "size": 6}, {"op": "sync", "core": 1, "event_register": 9},
+    ]  # fmt: skip
+    other: list[dict[str, Any]] = [{"op": "recv", "core": 0, "size": 6}, {"op": "wait", "event_register": 9, "wait_value": 1}]
+    lists = {0: [loose | one for one in used] * 40, 1: [loose | one for one in other] * 40}
+    found = read(write_program(tmp_path, lists, cores=2), is_general=is_general)
+    assert table(found) == expected({0: used * 40, 1: other * 40}, 2)
 
 
 def test_scalars_are_counted_and_their_effect_kept(tmp_path: Path) -> None:
@@ -282,15 +310,25 @@ _FINE: list[dict[str, Any]] = [SETBW, *[{"op": "sldi", "rd": 0, "imm": k} for k 
         ({"op": "sldi", "imm": "7"}, r"core 1, instruction 201: sldi with imm '7', a number expected"),
         ({"op": "lmv", "offset": 3}, r"core 1, instruction 201: lmv with offset 3, an object expected"),
         ({"op": "lmv", "len": -4}, r"core 1, instruction 201: lmv with len -4, at least 0 expected"),
+        ({"op": "lmv", "size": -4}, r"core 1, instruction 201: lmv with size -4, at least 0 expected"),
+        ({"op": "st", "size": -1}, r"core 1, instruction 201: st with size -1, at least 0 expected"),
+        ({"op": "send", "core": -1}, r"core 1, instruction 201: send with core -1, at least 0 expected"),
+        ({"op": "mvmul", "group": -1, "mbiw": 8}, r"core 1, instruction 201: mvmul with group -1, at least 0 expected"),
+        ({"op": "mvmul", "mbiw": 65}, r"core 1, instruction 201: mvmul with mbiw 65, 1 to 64 expected"),
+        (
+            {"op": "lmv", "offset": {"offset_select": -1}},
+            r"core 1, instruction 201: lmv with offset_select -1, at least 0 expected",
+        ),
         ({"op": "setbw", "ibiw": 8}, r"core 1, instruction 201: setbw with obiw 0, 1 to 64 expected"),
         ({"op": "mvmul", "group": 0}, r"core 1, instruction 201: mvmul with mbiw 0, 1 to 64 expected"),
         ({"op": "mvmul", "group": 3, "mbiw": 8}, r"core 1, instruction 201 \(mvmul\): array group 3 found, the core has 3 of them"),
         ({"op": "sync", "core": 0, "event_register": 32}, r"core 1, instruction 201: sync with event_register 32, 0 to 31 expected"),
-        ({"op": "wait", "wait_value": -1}, r"core 1, instruction 201: wait with wait_value -1, 0 to 2147483647 expected"),
+        ({"op": "wait", "wait_value": -1}, r"core 1, instruction 201: wait with wait_value -1, at least 0 expected"),
         ({"op": "wait", "wait_value": 2**31}, r"core 1, instruction 201: wait with wait_value 2147483648, which does not fit 32 bits"),
         (
             {"op": "sync", "core": 1, "event_register": 2},
-            r"core 1, instruction 201 \(sync\): core 1 found, which is the core itself; it would tell itself what it did; leave it out",
+            r"core 1, instruction 201 \(sync\): core 1 found, which is the core itself; it would tell itself what it did; leave it out, "
+            "and what waits for it",
         ),
         ({"op": "send", "core": 3, "size": 4}, r"core 1, instruction 201 \(send\): core 3 found, which has no instructions"),
         ({"op": "recv", "core": 99, "size": 4}, r"core 1, instruction 201 \(recv\): core 99 found, which has no instructions"),
@@ -324,7 +362,10 @@ _GOOD = json.dumps(document({0: _FINE}, GROUPS, 4))
         (b"\x89PNG\r\n", "text that is not UTF-8 at byte 0"),
         (b"[1, 2]", r"'\[' found, '{' expected at byte 0"),
         (_GOOD[: _GOOD.index("150")].encode(), "not the JSON of a pimsim-nn program: .*"),
-        (_GOOD.encode() + b"\xc3", r"text that is not UTF-8 at byte \d+, (behind the list of core 0|in core 0 behind .*)"),
+        (_GOOD.encode() + b"\xc3", rf"text that is not UTF-8 at byte {len(_GOOD)}, behind the list of core 0"),
+        (_GOOD.encode() + b"\xc3\xa9", rf"text after the last closing brace at byte {len(_GOOD)}, behind the list of core 0"),
+        (b'{"a": \xc3\xa9', r"no value \(Expecting value\) at byte 6"),
+        (b'{"a": 12\xff', "text that is not UTF-8 at byte 8"),
         (_GOOD.encode() + b"x", r"text after the last closing brace at byte \d+, behind the list of core 0"),
         (_GOOD.replace('"imm": 150', '"imm": NaN').encode(), r"no value \(NaN is no JSON\) at byte \d+, in core 0 behind instruction 150"),
         (_GOOD.replace('"imm": 150}, ', '"imm": 150} ').encode(), r"'{' found, ',' expected at byte \d+, in core 0 behind instruction 151"),
@@ -375,6 +416,7 @@ _GOOD = json.dumps(document({0: _FINE}, GROUPS, 4))
             b'{"core0": [{"op": "lmv"}, {"op": "lmv"}, {"op": "lmv"}], "core1": [{"op": "lmv"}, ]}',
             r"'\]' found, '{' expected at byte 82, in core 1 behind instruction 0",
         ),
+        (b'{"core2": [], "core0": [], "core1": [] x', r"'x' found, ',' or '}' expected at byte 39, behind the list of core 1"),
         (b'{"core0": [], "core0": []}', "core 0 has two lists of instructions, one expected"),
         (
             gzip.compress(_GOOD.encode())[:-30],
@@ -384,7 +426,22 @@ _GOOD = json.dumps(document({0: _FINE}, GROUPS, 4))
             gzip.compress(_GOOD.encode())[:-3],
             "the compressed file ends in the middle, behind the list of core 0; it was cut off, copy it again",
         ),
-        (gzip.compress(_GOOD.encode())[:-8] + b"\0" * 8, r"the compressed file is damaged \(.*incorrect data check\)"),
+        (
+            gzip.compress(_GOOD.encode()) + b"\n",
+            "1 byte behind the compressed data found, behind the list of core 0; cut the file there, or copy it again",
+        ),
+        (
+            gzip.compress(_GOOD.encode()) + b"\0\0remark",
+            "6 bytes behind the compressed data found, behind the list of core 0; cut the file there, or copy it again",
+        ),
+        (
+            gzip.compress(_GOOD.replace("150", "x", 1).encode()) + b"remark",
+            r"no value \(Expecting value\) at byte \d+, in core 0 behind instruction 150; the compressed file is damaged, copy it again",
+        ),
+        (
+            gzip.compress(_GOOD.encode())[:-8] + b"\0" * 8,
+            r"the compressed file is damaged \(.*incorrect data check\), behind the list of core 0; copy it again",
+        ),
     ],
 )
 @with_and_without
@@ -452,6 +509,82 @@ def test_a_cut_off_file_names_core_and_instruction(
     assert {place.split()[2] for place in said} >= {"0", "1", "2"}
 
 
+@with_and_without
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_byte_that_is_no_text_is_named(indent: int | None, is_general: bool, tmp_path: Path) -> None:
+    """Wherever it stands in the text: in front of the instruction behind the last that is whole before it."""
+    text = json.dumps(document(random_lists(random.Random(9), 3, 60), GROUPS, 3), indent=indent)
+    begin = text.index('"core0"', text.index('"core0"') + 1)
+    path = tmp_path / "bytes"
+    for bad in (b"\xff", b"\xc3", b"\xe2\x82"):
+        for at in range(text.index("[", begin) + 1, len(text) - 1, 89):
+            path.write_bytes(text[:at].encode() + bad + text[at:].encode())
+            with pytest.raises(ProgramError, match=rf"bytes: .*text that is not UTF-8 at byte {at}, {whole_before_the_end(text[:at])}$"):
+                read(path, is_general=is_general)
+
+
+@with_and_without
+@pytest.mark.parametrize("piece", [3, 1000, 1 << 20])
+def test_characters_of_several_bytes_may_be_cut_anywhere(
+    piece: int, is_general: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(textstream, "PIECE_BYTES", piece)
+    notes = [c * n for c in "\u00e9\u20ac\U0001f600" for n in (1, 2, 255, 256, 341, 342, 511, 512, 600)]
+    lists = {0: [{"op": "lldi", "len": len(note), "note": "x" * at + note} for at in range(4) for note in notes]}
+    path = tmp_path / "program.json"
+    path.write_text(json.dumps(document(lists, GROUPS, 3), ensure_ascii=False), encoding="utf-8")
+    assert table(read(path, is_general=is_general))[:1] == expected(lists, 1)
+
+
+def unpacked_before_the_fault(data: bytes) -> bytes:
+    """What a damaged file still yields, byte by byte."""
+    unpacker, found = zlib.decompressobj(47), b""
+    try:
+        for at in range(len(data)):
+            found += unpacker.decompress(data[at : at + 1], 1)
+            while piece := unpacker.decompress(unpacker.unconsumed_tail, 1):
+                found += piece
+    except zlib.error:
+        pass
+    return found
+
+
+def json_before_the_fault(data: bytes) -> str:
+    """The text up to the first byte that is no text, or no JSON."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        text = data[: error.start].decode()
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return text[: error.pos]
+    return text
+
+
+@with_and_without
+@pytest.mark.parametrize("level", [0, 6])
+def test_a_damaged_file_names_the_last_instruction_that_is_whole(level: int, is_general: bool, tmp_path: Path) -> None:
+    text = json.dumps(document(random_lists(random.Random(10), 3, 300), GROUPS, 3))
+    begin = text.index('"core1": [{') + 12
+    packed, path, placed = gzip.compress(text.encode(), level, mtime=0), tmp_path / "damaged.gz", 0
+    for at in range(60, len(packed) - 8, len(packed) // 60):
+        data = bytearray(packed)
+        data[at] ^= 0x55
+        path.write_bytes(data)
+        whole = json_before_the_fault(unpacked_before_the_fault(bytes(data)))
+        with pytest.raises(
+            ProgramError, match=r"damaged\.gz: .*(file is damaged|it was cut off).*; copy it again$|damaged, copy it"
+        ) as caught:
+            read(path, is_general=is_general)
+        if re.search(r"instruction \d+(:| \()", str(caught.value)):
+            continue  # what is left is JSON, but an instruction of it is wrong
+        if whole.startswith(text[:begin]):
+            assert re.search(f", {whole_before_the_end(whole)}(;|$)", str(caught.value))
+            placed += 1
+    assert placed > 10
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match=r"nothing\.gz: cannot be read \(No such file or directory\)$"):
         read_program(tmp_path / "nothing.gz")
@@ -492,6 +625,20 @@ def test_an_address_outside_local_memory_is_named(instruction: dict[str, Any], m
     with pytest.raises(ProgramError, match=rf"program\.json: core 0, instruction 3 {message}"):
         check_addresses(program, architecture)
     check_addresses(read_program(write_program(tmp_path, {0: before})), architecture)
+
+
+@pytest.mark.parametrize(
+    ("peers", "sentence"),
+    [
+        ((1, 9), r"core 0, instruction 1 \(send\): core 9 found, which has no instructions"),
+        ((1, 3), r"core 0, instruction 1 \(send\): core 3 found, which has no instructions"),
+        ((1, 0), r"core 0, instruction 1 \(send\): core 0 found, which is the core itself; it would wait forever"),
+    ],
+)
+def test_the_first_wrong_peer_is_named(peers: tuple[int, int], sentence: str, tmp_path: Path) -> None:
+    lists = {0: [{"op": "send", "core": peer, "size": 4} for peer in peers], 1: [{"op": "recv", "core": 0, "size": 4}]}
+    with pytest.raises(ProgramError, match=sentence):
+        read_program(write_program(tmp_path, lists))
 
 
 def test_messages_pair_in_order_of_their_path(tmp_path: Path) -> None:
@@ -604,3 +751,12 @@ def test_remarks_name_core_and_instruction_and_only_the_first_are_shown(is_gener
     loaded = "core 1, instruction 303: sld writes 0 to register 0, whichever register it names"
     assert list(found.remarks) == [loaded, *said]
     assert remarks(found) == [loaded, *said[:2], "3 more like that"]
+
+
+def test_remarks_keep_their_place_where_text_is_read_again(tmp_path: Path) -> None:
+    """What looks like the end of an instruction within a string makes a block be read once more, one instruction at a time."""
+    fill = [{"op": "lldi", "rd": k % 7, "len": 4} for k in range(300)]
+    lists = {0: [SETBW, *fill, {"op": "vrelu", "len": 1.5}, *fill, {"op": "lldi", "len": 4, "note": "}, {"}, *fill]}
+    found = read_program(write_program(tmp_path, lists, cores=1))
+    assert list(found.remarks) == ["core 0, instruction 301: vrelu with len 1.5 read as 1"]
+    assert table(found) == expected(lists, 1)

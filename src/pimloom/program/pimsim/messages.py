@@ -31,7 +31,8 @@ def check_messages(program: PimsimProgram) -> None:
         raise ProgramError(f"{program.name(row)}: core {program.peer[row]} found, which has no instructions")
     if np.any(peer == core[at]):
         row = int(at[np.argmax(peer == core[at])])
-        does = "would tell itself what it did; leave it out" if program.opcode[row] == _SYNC else "would wait forever"
+        advice = "would tell itself what it did; leave it out, and what waits for it"
+        does = advice if program.opcode[row] == _SYNC else "would wait forever"
         raise ProgramError(f"{program.name(row)}: core {program.peer[row]} found, which is the core itself; it {does}")
     sends, receives = (_by_path(program, core, code) for code in (_SEND, _RECV))
     for path in sorted(sends.keys() | receives.keys()):

@@ -35,6 +35,7 @@ class Operation:
         code: number in the binary encoding.
         unit: what carries it out.
         registers: fields that name one of the 32 registers.
+        numbers: other fields that it uses, beside the constant and the offset.
         pair: field that names the first (high) register of a 64-bit address; the next one holds the low word.
         sources: vectors that a vector instruction reads from local memory.
         writes_output_width: whether its results have the output width (`obiw`) instead of the input width.
@@ -44,6 +45,7 @@ class Operation:
     code: int
     unit: Unit
     registers: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
     pair: str = ""
     sources: int = 0
     writes_output_width: bool = False
@@ -54,6 +56,8 @@ N_EVENTS: Final = 32
 
 _TWO = ("rd", "rs1", "rs2")
 _ONE = ("rd", "rs1")
+_LEN = ("len",)
+_SIZE = ("size",)
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     Operation("sldi", 1, Unit.SCALAR, ("rd",)),
@@ -63,30 +67,30 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     Operation("smul", 5, Unit.SCALAR, _TWO),
     Operation("saddi", 6, Unit.SCALAR, _ONE),
     Operation("smuli", 7, Unit.SCALAR, _ONE),
-    Operation("setbw", 8, Unit.DECODE),
-    Operation("mvmul", 9, Unit.MATRIX, _ONE),
-    Operation("vvadd", 10, Unit.VECTOR, _TWO, sources=2),
-    Operation("vvsub", 11, Unit.VECTOR, _TWO, sources=2),
-    Operation("vvmul", 12, Unit.VECTOR, _TWO, sources=2, writes_output_width=True),
-    Operation("vvdmul", 13, Unit.VECTOR, _TWO, sources=2),
-    Operation("vvmax", 14, Unit.VECTOR, _TWO, sources=2),
-    Operation("vvsll", 15, Unit.VECTOR, _TWO, sources=2, writes_output_width=True),
-    Operation("vvsra", 16, Unit.VECTOR, _TWO, sources=2, writes_output_width=True),
-    Operation("vavg", 17, Unit.VECTOR, _TWO, sources=1),
-    Operation("vrelu", 18, Unit.VECTOR, _ONE, sources=1),
-    Operation("vtanh", 19, Unit.VECTOR, _ONE, sources=1, writes_output_width=True),
-    Operation("vsigm", 20, Unit.VECTOR, _ONE, sources=1, writes_output_width=True),
-    Operation("vmv", 22, Unit.VECTOR, _TWO, sources=1),
-    Operation("vrsu", 23, Unit.VECTOR, _TWO, sources=1, writes_output_width=True),
-    Operation("vrsl", 24, Unit.VECTOR, _TWO, sources=1, writes_output_width=True),
-    Operation("ld", 25, Unit.TRANSFER, _ONE, pair="rs1"),
-    Operation("st", 26, Unit.TRANSFER, _ONE, pair="rd"),
-    Operation("lldi", 27, Unit.TRANSFER, ("rd",)),
-    Operation("lmv", 28, Unit.TRANSFER, _ONE),
-    Operation("send", 29, Unit.TRANSFER, _ONE),
-    Operation("recv", 30, Unit.TRANSFER, ("rd",)),
-    Operation("wait", 31, Unit.TRANSFER),
-    Operation("sync", 32, Unit.TRANSFER),
+    Operation("setbw", 8, Unit.DECODE, numbers=("ibiw", "obiw")),
+    Operation("mvmul", 9, Unit.MATRIX, _ONE, ("group", "mbiw")),
+    Operation("vvadd", 10, Unit.VECTOR, _TWO, _LEN, sources=2),
+    Operation("vvsub", 11, Unit.VECTOR, _TWO, _LEN, sources=2),
+    Operation("vvmul", 12, Unit.VECTOR, _TWO, _LEN, sources=2, writes_output_width=True),
+    Operation("vvdmul", 13, Unit.VECTOR, _TWO, _LEN, sources=2),
+    Operation("vvmax", 14, Unit.VECTOR, _TWO, _LEN, sources=2),
+    Operation("vvsll", 15, Unit.VECTOR, _TWO, _LEN, sources=2, writes_output_width=True),
+    Operation("vvsra", 16, Unit.VECTOR, _TWO, _LEN, sources=2, writes_output_width=True),
+    Operation("vavg", 17, Unit.VECTOR, _TWO, _LEN, sources=1),
+    Operation("vrelu", 18, Unit.VECTOR, _ONE, _LEN, sources=1),
+    Operation("vtanh", 19, Unit.VECTOR, _ONE, _LEN, sources=1, writes_output_width=True),
+    Operation("vsigm", 20, Unit.VECTOR, _ONE, _LEN, sources=1, writes_output_width=True),
+    Operation("vmv", 22, Unit.VECTOR, _TWO, _LEN, sources=1),
+    Operation("vrsu", 23, Unit.VECTOR, _TWO, _LEN, sources=1, writes_output_width=True),
+    Operation("vrsl", 24, Unit.VECTOR, _TWO, _LEN, sources=1, writes_output_width=True),
+    Operation("ld", 25, Unit.TRANSFER, _ONE, _SIZE, pair="rs1"),
+    Operation("st", 26, Unit.TRANSFER, _ONE, _SIZE, pair="rd"),
+    Operation("lldi", 27, Unit.TRANSFER, ("rd",), _LEN),
+    Operation("lmv", 28, Unit.TRANSFER, _ONE, ("len", "size")),
+    Operation("send", 29, Unit.TRANSFER, _ONE, ("core", "size")),
+    Operation("recv", 30, Unit.TRANSFER, ("rd",), ("core", "size")),
+    Operation("wait", 31, Unit.TRANSFER, numbers=("event_register", "wait_value")),
+    Operation("sync", 32, Unit.TRANSFER, numbers=("core", "event_register")),
 )
 
 BY_NAME: Final[dict[str, Operation]] = {operation.name: operation for operation in OPERATIONS}

@@ -20,7 +20,7 @@ from pimloom.errors import ProgramError
 from pimloom.hardware.pimsim import Quirks
 from pimloom.program.pimsim.check import check_widths
 from pimloom.program.pimsim.messages import check_messages
-from pimloom.program.pimsim.opcodes import CODE
+from pimloom.program.pimsim.opcodes import CODE, OPERATIONS
 from pimloom.program.pimsim.records import Block, Records, Rows, shown
 from pimloom.program.pimsim.table import COLUMNS, PimsimProgram
 from pimloom.program.pimsim.textstream import Repeated, TextError, TextStream, pieces
@@ -61,10 +61,14 @@ def read_program(path: str | os.PathLike[str], *, quirks: Quirks | None = None) 
 
 def _sections(source: str, records: Records) -> tuple[dict[str, Any], dict[int, _Core]]:
     cores: dict[int, _Core] = {}
+    stream = TextStream(source, pieces(Path(source)))
     try:
-        config = _take_sections(TextStream(source, pieces(Path(source))), records, cores)
+        config = _take_sections(stream, records, cores)
     except TextError as fault:  # those within a list are named there
-        raise fault.within(f", behind the list of core {next(reversed(cores))}" if cores else "") from None
+        place = f", behind the list of core {next(reversed(cores))}" if cores else ""
+        raise ProgramError(f"{fault.within(place)}{stream.damage()}") from None
+    except ProgramError as error:
+        raise ProgramError(f"{error}{stream.damage()}") from None
     if not isinstance(config, dict):
         raise ProgramError(f"{source}: no section 'config' with core_cnt and array_group_map found; is it a pimsim-nn program?")
     return cast("dict[str, Any]", config), cores
@@ -136,15 +140,18 @@ class _Core:
 def _stated(rows: Rows) -> dict[str, Array]:
     """Columns that a record alone decides."""
     opcode = rows["opcode"]
-    is_mvmul, is_wait, is_sync = opcode == CODE["mvmul"], opcode == CODE["wait"], opcode == CODE["sync"]
-    has_peer = (opcode == CODE["send"]) | (opcode == CODE["recv"]) | is_sync
+    value = np.where(opcode == CODE["wait"], rows["wait_value"], rows["imm"])
     return {
-        "opcode": opcode, "length": rows["len"], "size": rows["size"],
-        "group": np.where(is_mvmul, rows["group"], -1), "weight_bits": np.where(is_mvmul, rows["mbiw"], 0),
-        "peer": np.where(has_peer, rows["core"], -1), "event": np.where(is_wait | is_sync, rows["event_register"], -1),
-        "value": np.where(is_wait, rows["wait_value"], rows["imm"]),
-        "offset": rows["offset_value"], "selection": rows["offset_select"] & 7,
+        "opcode": opcode, "length": _used(rows, "len", 0), "size": _used(rows, "size", 0), "group": _used(rows, "group", -1),
+        "weight_bits": _used(rows, "mbiw", 0), "peer": _used(rows, "core", -1), "event": _used(rows, "event_register", -1),
+        "value": value, "offset": rows["offset_value"], "selection": rows["offset_select"] & 7,
     }  # fmt: skip
+
+
+def _used(rows: Rows, field: str, nothing: int) -> Array:
+    """A field of those records whose mnemonic uses it, `nothing` for the others, whatever they state."""
+    users = [operation.code for operation in OPERATIONS if field in operation.numbers]
+    return np.where(np.isin(rows["opcode"], users), rows[field], nothing)
 
 
 def _assemble(source: str, config: dict[str, Any], cores: dict[int, _Core], records: Records) -> PimsimProgram:

@@ -20,7 +20,7 @@ import numpy as np
 
 from pimloom.errors import ProgramError
 from pimloom.kernels import texts as kernel
-from pimloom.program.pimsim.opcodes import BY_CODE, BY_NAME, CODE, N_EVENTS, N_REGISTERS, Operation
+from pimloom.program.pimsim.opcodes import BY_CODE, BY_NAME, N_EVENTS, N_REGISTERS, Operation, Unit
 from pimloom.program.pimsim.scan import PAD, Meaning, Scanner, registers_at_reset
 from pimloom.program.pimsim.textstream import Repeated, TextError, TextStream, decode
 from pimloom.program.rows import Array
@@ -39,9 +39,14 @@ _HEAD: Final = struct.Struct("<6i").unpack_from
 _NUMBERS: Final = ("imm", "len", "size", "group", "mbiw", "core", "event_register", "wait_value", "ibiw", "obiw")
 _NO_OFFSET: Final[dict[str, Any]] = {}
 _OFFSET: Final = ("offset_value", "offset_select")
-_LEAST: Final = {"len": 0, "size": 0, "group": 0, "core": 0, "event_register": 0, "offset_select": 0}
 _MOST_BITS: Final = 64
-_MOST_VALUE: Final = (1 << 31) - 1
+_MOST: Final = (1 << 31) - 1
+_BOUNDS: Final = {
+    "len": (0, _MOST), "size": (0, _MOST), "group": (0, _MOST), "core": (0, _MOST), "event_register": (0, N_EVENTS - 1),
+    "wait_value": (0, _MOST), "ibiw": (1, _MOST_BITS), "obiw": (1, _MOST_BITS), "mbiw": (1, _MOST_BITS), "offset_select": (0, _MOST),
+}  # fmt: skip
+"""Least and most that a field may be."""
+
 _FIRST_ROOM: Final = 1 << 10
 _LONG_BYTES: Final = 1 << 24
 _MOST_TEXTS: Final = 1 << 17
@@ -151,25 +156,17 @@ def _check(operation: Operation, fields: dict[str, Any], offset: dict[str, Any])
         if not 0 <= fields.get(key, 0) <= last:
             what = "the first of a pair of registers" if key == operation.pair else "a register"
             raise InstructionError(f"{operation.name} with {key} {fields[key]}; {what} from 0 to {last} expected")
-    for key, least in _LEAST.items():
-        if (offset if key in _OFFSET else fields).get(key, 0) < least:
-            raise InstructionError(f"{operation.name} with {key} {(offset if key in _OFFSET else fields)[key]}, at least {least} expected")
-    code = operation.code
-    if code == CODE["setbw"]:
-        _within(operation, fields, "ibiw", 1, _MOST_BITS)
-        _within(operation, fields, "obiw", 1, _MOST_BITS)
-    elif code == CODE["mvmul"]:
-        _within(operation, fields, "mbiw", 1, _MOST_BITS)
-    elif code in (CODE["sync"], CODE["wait"]):
-        _within(operation, fields, "event_register", 0, N_EVENTS - 1)
-        if code == CODE["wait"]:
-            _within(operation, fields, "wait_value", 0, _MOST_VALUE)
+    for key in operation.numbers:
+        _within(operation, key, fields.get(key, 0))
+    if operation.registers and operation.unit > Unit.DECODE:
+        _within(operation, "offset_select", offset.get("offset_select", 0))
 
 
-def _within(operation: Operation, fields: dict[str, Any], key: str, least: int, most: int) -> None:
-    value = fields.get(key, 0)
+def _within(operation: Operation, key: str, value: int) -> None:
+    least, most = _BOUNDS[key]
     if not least <= value <= most:
-        raise InstructionError(f"{operation.name} with {key} {value}, {least} to {most} expected")
+        expected = f"{least} to {most}" if most < _MOST else f"at least {least}"
+        raise InstructionError(f"{operation.name} with {key} {value}, {expected} expected")
 
 
 @final

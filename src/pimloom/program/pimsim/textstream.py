@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import zlib
@@ -24,6 +25,8 @@ _ASCII: Final = 0x80
 _LONGEST_CHARACTER: Final = 4
 _LONGEST_WORD: Final = 16
 _MOST_BYTES: Final = 1 << 26
+_HEAD_BYTES: Final = 2
+_STEPS: Final = 64
 _AUTODETECT: Final = 47  # zlib: window of 32 KiB, header of gzip or zlib
 _MOST_DIGITS: Final = 300
 """Digits of a whole number that are read: what has more fits nothing, and is shown shortened."""
@@ -89,39 +92,70 @@ def pieces(path: Path) -> Iterator[bytes]:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(2)
+            head = file.read(_HEAD_BYTES)
             file.seek(0)
-            is_packed = head == b"\x1f\x8b" or (len(head) == 2 and head[0] & 0x0F == 8 and int.from_bytes(head) % 31 == 0)
-            if is_packed:
-                yield from _unpacked(iter(lambda: file.read(PIECE_BYTES // 4), b""))
+            if _is_packed(head):
+                yield from _unpacked(str(path), iter(lambda: file.read(PIECE_BYTES // 4), b""))
             else:
                 yield from iter(lambda: file.read(PIECE_BYTES), b"")
     except EOFError:
         raise TextError(f"{path}: the compressed file ends in the middle", "; it was cut off, copy it again") from None
     except zlib.error as error:
-        raise TextError(f"{path}: the compressed file is damaged ({error})") from None
+        raise TextError(f"{path}: the compressed file is damaged ({error})", "; copy it again") from None
     except OSError as error:
         raise ProgramError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def _unpacked(packed: Iterator[bytes]) -> Iterator[bytes]:
+def _is_packed(head: bytes) -> bool:
+    """Whether two bytes begin a gzip or a zlib stream."""
+    return head == b"\x1f\x8b" or (len(head) == _HEAD_BYTES and head[0] & 0x0F == 8 and int.from_bytes(head) % 31 == 0)
+
+
+def _unpacked(source: str, packed: Iterator[bytes]) -> Iterator[bytes]:
+    """Unpacks streams one after the other, as gzip files may be several; zeros pad the last."""
     unpacker = zlib.decompressobj(_AUTODETECT)
     for block in packed:
         rest = block
         while rest:
-            if unpacker.eof:  # gzip files may be several, one after the other; zeros pad the last
+            if unpacker.eof:
                 rest = rest.lstrip(b"\0")
+                if len(rest) < _HEAD_BYTES:
+                    rest += next(packed, b"") if rest else b""
                 if not rest:
                     break
+                if not _is_packed(rest[:_HEAD_BYTES]):
+                    count = len(rest) + sum(map(len, packed))
+                    what = f"{source}: {count} byte{'s' if count > 1 else ''} behind the compressed data found"
+                    raise TextError(what, "; cut the file there, or copy it again")
                 unpacker = zlib.decompressobj(_AUTODETECT)
-            text = unpacker.decompress(rest, PIECE_BYTES)
+            yield from _taken(unpacker, rest, PIECE_BYTES)
             rest = unpacker.unconsumed_tail or unpacker.unused_data
-            if text:
-                yield text
     while not unpacker.eof:
-        text = unpacker.decompress(b"", PIECE_BYTES)
-        if not text and not unpacker.eof:
+        texts = list(_taken(unpacker, b"", PIECE_BYTES))
+        if not texts and not unpacker.eof:
             raise EOFError
+        yield from texts
+
+
+def _taken(unpacker: Any, packed: bytes, most: int) -> Iterator[bytes]:
+    """Unpacks up to `most` bytes of text; where the data is damaged, all that comes before that, and then raises zlib.error.
+
+    As zlib keeps no text of a call that fails, that call is made again in smaller steps, by a copy of what it began with.
+    """
+    before = unpacker.copy()
+    try:
+        text: bytes = unpacker.decompress(packed, most)
+    except zlib.error:
+        if len(packed) > 1:
+            step = -(-len(packed) // _STEPS)
+            for at in range(0, len(packed), step):
+                yield from _taken(before, packed[at : at + step], 0)
+        elif most != 1:  # a byte can hold more than one character
+            while texts := list(_taken(before, packed, 1)):
+                yield from texts
+                packed = before.unconsumed_tail
+        raise
+    if text:
         yield text
 
 
@@ -143,6 +177,7 @@ class TextStream:
         self._chunks = chunks
         self._is_over = False
         self._fault: TextError | None = None  # of the file, met while looking ahead: it counts where text is missing
+        self._is_told = False
         self._dropped = 0
         while len(self.data) < len(_MARK) and self.more():
             pass
@@ -151,6 +186,7 @@ class TextStream:
 
     def fail(self, what: str) -> NoReturn:
         """Raises TextError at the present place: `what` is wrong, unless the file itself is and that is why."""
+        self._is_told = self._fault is not None
         raise self._fault or TextError(f"{self.source}: not the JSON of a pimsim-nn program: {what} at byte {self._dropped + self.at}")
 
     def more(self) -> bool:
@@ -170,6 +206,12 @@ class TextStream:
         self.at -= drop
         return True
 
+    def damage(self) -> str:
+        """What to add to an error of what was read: that the file itself is damaged, if that is not the error and its rest shows it."""
+        while self.more():
+            self.at = len(self.data)
+        return "; the compressed file is damaged, copy it again" if self._fault is not None and not self._is_told else ""
+
     def end(self) -> None:
         """Takes the end of the file: TextError if more is there, or should be."""
         if self.peek() or self._fault is not None:
@@ -186,7 +228,11 @@ class TextStream:
             if not self.more():
                 return ""
         byte = self.data[self.at]
-        return chr(byte) if byte < _ASCII else self._window(_LONGEST_CHARACTER)[0]
+        if byte < _ASCII:
+            return chr(byte)
+        self._fill(_LONGEST_CHARACTER)
+        text, _ = self._window(_LONGEST_CHARACTER)
+        return text[0] if text else self._fail_behind(text)
 
     def expect(self, allowed: str) -> str:
         """Takes one of the allowed characters."""
@@ -203,35 +249,38 @@ class TextStream:
         size = _FIRST_WINDOW
         while True:
             self._fill(size)
-            text = self._window(size)
+            text, is_bad = self._window(size)
             found: Any
             try:
                 found, end = _DECODER.raw_decode(text)
             except RecursionError:
                 self.fail("values nested too deep")
             except ValueError as error:
-                if not _is_cut_off(error, text) or not self._fill(2 * size):
+                is_cut = _is_cut_off(error, text)
+                if is_bad and is_cut:
+                    self._fail_behind(text)
+                if not is_cut or not self._fill(2 * size):
                     self.fail(f"no value ({getattr(error, 'msg', error)})")
             else:
                 # A number that touches the end of the text may go on.
-                if end < len(text) or isinstance(found, (dict, list, str)) or not self._fill(2 * size):
-                    self.at += end if text.isascii() else len(text[:end].encode())
+                if end < len(text) or isinstance(found, (dict, list, str)) or is_bad or not self._fill(2 * size):
+                    self.at += _byte_count(text[:end])
                     return found
             size *= 2
 
-    def _window(self, size: int) -> str:
-        """The next `size` bytes as text, less a character that is cut off."""
+    def _window(self, size: int) -> tuple[str, bool]:
+        """The next `size` bytes as text, less a character that is cut off, and whether a byte that is not UTF-8 ends it before."""
         piece = self.data[self.at : self.at + size]
+        is_last = self._is_over and self.at + size >= len(self.data)
         try:
-            return piece.decode()
+            return codecs.utf_8_decode(piece, "strict", is_last)[0], False
         except UnicodeDecodeError as error:
-            is_cut = error.end == len(piece) and error.start > len(piece) - _LONGEST_CHARACTER
-            if is_cut and self.at + size < len(self.data):
-                return piece[: error.start].decode() or self._window(size + _LONGEST_CHARACTER)
-            if is_cut and self.more():
-                return self._window(size)
-            self.at += error.start
-            self.fail("text that is not UTF-8")
+            return piece[: error.start].decode(), True
+
+    def _fail_behind(self, text: str) -> NoReturn:
+        """Raises TextError at the byte behind `text`, which is not UTF-8."""
+        self.at += _byte_count(text)
+        self.fail("text that is not UTF-8")
 
     def _fill(self, size: int) -> bool:
         """Brings `size` bytes from the present place on into memory; False if there are no more than half of them."""
@@ -247,3 +296,7 @@ def _is_cut_off(error: ValueError, text: str) -> bool:
     if not isinstance(error, json.JSONDecodeError):
         return False
     return error.msg.startswith("Unterminated string") or error.pos > len(text) - _LONGEST_WORD
+
+
+def _byte_count(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
