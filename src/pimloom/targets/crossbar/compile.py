@@ -19,7 +19,7 @@ from pimloom.targets.crossbar.capacity import packing_error
 from pimloom.targets.crossbar.cores import Policy
 from pimloom.targets.crossbar.fit import fitted, has_least_room
 from pimloom.targets.crossbar.lower import Options
-from pimloom.targets.crossbar.mapper import BALANCED, FILLS, LAST_RESORT, NEIGHBOURS, Mapped, Mapper
+from pimloom.targets.crossbar.mapper import BALANCED, FILLS, LAST_RESORT, NEIGHBOURS, PLAIN_WAYS, Mapped, Mapper
 from pimloom.targets.crossbar.placer import ROW_COST
 from pimloom.targets.crossbar.rewrite import check, compile_rewritten
 from pimloom.targets.crossbar.serial import SerialWork
@@ -278,13 +278,19 @@ class _Search:
             self._keep(program, self.best_mapped, f"the best of them in the order of {name}")
 
     def pack(self) -> None:
-        """Tries tall layers cut by rows, which fill cores that have no room for whole columns; fewer copies as long as that helps."""
+        """Tries tall layers cut by rows, which fill cores that have no room for whole columns; if nothing fits, cut finely."""
+        for policy in (Policy.CUT, Policy.CUT_FINELY):
+            if policy is Policy.CUT or self.best is None:
+                self._pack(policy)
+
+    def _pack(self, policy: Policy) -> None:
+        """Fewer and fewer copies as long as that helps."""
         before = math.inf
         for fill in TIGHT_FILLS:
-            mapped, tried = self.mapper.map(fill, (Policy.CUT,)), len(self.tried)
+            mapped, tried = self.mapper.map(fill, (policy,)), len(self.tried)
             if mapped is None:
                 continue
-            failed = self._lower_once(mapped, self.options, f"copies on {fill:.0%} of the crossbars, {Policy.CUT.value}")
+            failed = self._lower_once(mapped, self.options, f"copies on {fill:.0%} of the crossbars, {policy.value}")
             if failed is not None or len(self.tried) == tried:
                 continue
             if self.tried[-1]["cycles"] >= before:
@@ -341,8 +347,9 @@ class _Search:
             raise failed or packing_error(self.mapper.needed, self.mapper.hardware)
 
     def _placed_plainly(self, fill: float) -> Iterator[Mapped]:
-        """The ways to place copies on a share of the crossbars, one after the other."""
-        for policy in (Policy.LEAST_LOADED,) if self.mapper.is_serial else LAST_RESORT:
+        """The ways to place copies on a share of the crossbars, one after the other; of one copy each the last one, too."""
+        ways = PLAIN_WAYS if fill else LAST_RESORT
+        for policy in (Policy.LEAST_LOADED,) if self.mapper.is_serial else ways:
             mapped = self.mapper.map(fill, (policy,))
             if mapped is not None:
                 yield mapped

@@ -25,7 +25,8 @@ from pimloom.targets.crossbar.unfold import Unfolded, unfold
 
 NEIGHBOURS: Final = (Policy.SPREAD, Policy.NEXT, Policy.TIGHTEST)
 BALANCED: Final = (Policy.BALANCED,)
-LAST_RESORT: Final = (*NEIGHBOURS, Policy.BALANCED, Policy.CUT)
+PLAIN_WAYS: Final = (*NEIGHBOURS, Policy.BALANCED, Policy.CUT)
+LAST_RESORT: Final = (*PLAIN_WAYS, Policy.CUT_FINELY)
 ROWS_HELD: Final = 8  # rows of what is no image that a local memory should have room for
 FILLS: Final = (0.88, 0.75, 0.5, 0.25, 0.0)  # shares of the crossbars tried in turn until the network fits
 
@@ -107,7 +108,7 @@ class Mapper:
         """
         splits = self._splits(row_cost)
         copies = self._copies(fill, splits, spends=spends)
-        for policy in (Policy.LEAST_LOADED, Policy.CUT) if self.is_serial else policies:
+        for policy in (Policy.LEAST_LOADED, Policy.CUT, Policy.CUT_FINELY) if self.is_serial else policies:
             mapped = self.place(copies, policy, given_splits=splits)
             if mapped is not None:
                 return mapped

@@ -187,6 +187,8 @@ class Placer:
 
     def _shards(self, stage: Stage) -> tuple[Shard, ...]:
         most, unfolded = self._hardware.core.crossbars, self._unfolded[stage.index]
+        if self._policy is Policy.CUT_FINELY:
+            return shards_of(unfolded, most, fitting_height(unfolded, most, 1.0), is_fine=True)
         height = fitting_height(unfolded, most) if self._policy is Policy.CUT else most
         return shards_of(unfolded, most, min(height, self._height_held(stage)))
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from pimloom.targets.crossbar.placement import Group
 from pimloom.targets.crossbar.unfold import BlockShape, Unfolded
 
-GOOD_FILL = 0.8
+GOOD_FILL: Final = 0.8
 """Share of a core's arrays that pieces should fill: cutting further for more makes partial sums travel, and inputs be held twice."""
 
 
@@ -38,19 +38,20 @@ class Shard:
     sizes: tuple[int, ...]
 
 
-def shards_of(unfolded: Unfolded, core_crossbars: int, height: int = 0) -> tuple[Shard, ...]:
+def shards_of(unfolded: Unfolded, core_crossbars: int, height: int = 0, *, is_fine: bool = False) -> tuple[Shard, ...]:
     """Cuts a copy by columns into as few shards as fit cores, of even size; by rows as well if columns are taller than `height`.
 
     Args:
         unfolded: the layer on arrays.
         core_crossbars: arrays of a core.
         height: arrays of a column that a core holds at most; all of its arrays if 0.
+        is_fine: whether each column that is cut is a shard of its own, which finds room more easily.
     """
     height = height or core_crossbars
     units = [(b, t, len(block.bands)) for b, block in enumerate(unfolded.blocks) for t in range(block.n_tiles)]
     tallest = max(size for _, _, size in units)
     if tallest > height:
-        return tuple(shard for block in range(len(unfolded.blocks)) for shard in _tall_shards(unfolded, block, core_crossbars, height))
+        return tuple(shard for block in range(len(unfolded.blocks)) for shard in _tall_shards(unfolded, block, 0 if is_fine else core_crossbars, height))
     total = sum(size for _, _, size in units)
     count = -(-total // (core_crossbars // tallest * tallest))
     shards: list[list[tuple[int, int, int]]] = [[]]
@@ -64,11 +65,11 @@ def shards_of(unfolded: Unfolded, core_crossbars: int, height: int = 0) -> tuple
     return tuple(_flat_shard(unfolded, shard) for shard in shards)
 
 
-def fitting_height(unfolded: Unfolded, core_crossbars: int) -> int:
-    """The most arrays of one column that a core should hold, so that columns cut into such pieces fill cores best."""
+def fitting_height(unfolded: Unfolded, core_crossbars: int, good_fill: float = GOOD_FILL) -> int:
+    """The most arrays of one column that a core should hold, so that columns cut into such pieces fill cores well."""
     tallest = max(len(block.bands) for block in unfolded.blocks)
     options = sorted({-(-tallest // pieces) for pieces in range(1, tallest + 1)} & set(range(1, core_crossbars + 1)), reverse=True)
-    height = max(options, key=lambda h: (min(core_crossbars // h * h, GOOD_FILL * core_crossbars), h))
+    height = max(options, key=lambda h: (min(core_crossbars // h * h, good_fill * core_crossbars), h))
     return core_crossbars if height >= tallest else height
 
 
@@ -108,10 +109,10 @@ def _channels(block: BlockShape, number: int) -> tuple[int, int]:
 
 
 def _tall_shards(unfolded: Unfolded, block: int, core_crossbars: int, height: int) -> list[Shard]:
-    """A block cut by rows: each core holds the same rows of as many columns as it has room for, so that they share their inputs."""
+    """A block cut by rows: each core holds the same rows of as many columns as there is room for, one at least: they share inputs."""
     shape = unfolded.blocks[block]
     pieces = tuple(tuple((block, band) for band in bands) for bands in _row_cuts(shape, height))
-    tiles = core_crossbars // max(len(piece) for piece in pieces)
+    tiles = max(1, core_crossbars // max(len(piece) for piece in pieces))
     found: list[Shard] = []
     for first, last in _even_cuts(shape.n_tiles, -(-shape.n_tiles // tiles)):
         low, high = tile_columns(unfolded, block, first, last)
