@@ -12,17 +12,18 @@ from targets.conformance import assert_conforms, machine
 from targets.crossbar.networks import codes, quantised
 
 from pimloom import api
+from pimloom.hardware import CrossbarHardware
 from pimloom.ir.evaluate import evaluate
 from pimloom.program import Program
 from pimloom.simulate import cost, engine
 from pimloom.targets import Mode, Request
 from pimloom.targets.crossbar import compile as compile_module
 from pimloom.targets.crossbar.bundles import Estimator, Wish, capacity_of, is_windowed
-from pimloom.targets.crossbar.compile import _ROOMY, FREE_ROWS, GOOD, MANY_ROWS, compile_network, lower
+from pimloom.targets.crossbar.compile import _ROOMY, FREE_ROWS, GOOD, MANY_ROWS, Trial, _Search, compile_network, lower
 from pimloom.targets.crossbar.compile import trials as search_trials
 from pimloom.targets.crossbar.cores import Policy
 from pimloom.targets.crossbar.lower import Options
-from pimloom.targets.crossbar.mapper import BALANCED, Mapped, Mapper
+from pimloom.targets.crossbar.mapper import BALANCED, NEIGHBOURS, Mapped, Mapper
 from pimloom.targets.crossbar.scope import Scope
 from pimloom.targets.crossbar.stages import Kind
 from pimloom.targets.crossbar.tasks import Work
@@ -171,6 +172,18 @@ def test_where_whole_columns_leave_no_room_for_the_copies_that_were_asked_for_th
     tried = compile_network(quantised("tiny_cnn"), machine("toy"), request).notes["tried"]
     assert next(one["what"] for one in tried if one["fits"]) == "copies on 75% of the crossbars, near each other"
     assert len([one for one in tried if one["fits"] and one["what"].endswith(", cut")]) == wanted
+
+
+def test_less_than_one_copy_of_each_layer_is_no_share_that_a_trial_had_room_for() -> None:
+    """VGG on machines that it nearly fills: 88 % of the arrays are fewer than one copy of each takes, so no copies were tried yet."""
+    graph, hardware = quantised("tiny_cnn"), machine("toy")
+    assert isinstance(hardware, CrossbarHardware)
+    for needed, expected in ((None, True), (0.9 * hardware.total_crossbars, False)):
+        search = _Search(Mapper(graph, hardware), Request(Mode.LATENCY, 1, 1, 0, lambda _: (1, 1.0), lambda _: None))
+        search.mapper.needed = int(needed) if needed else search.mapper.needed
+        search.add(Trial(0.88, NEIGHBOURS))
+        assert search.best is not None
+        assert search.has_room is expected
 
 
 def _fitting_trials(program: Program) -> list[str]:

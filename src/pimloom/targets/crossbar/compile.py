@@ -176,7 +176,7 @@ def compile_resident(graph: Graph, hardware: CrossbarHardware, request: Request)
     for trial in trials(request.mode, effort, is_serial=is_serial):
         if not (is_quick and not is_serial and (search.is_good or (search.is_long and trial.policies == NEIGHBOURS))):
             search.add(trial)
-    if not search.has_room and effort and not is_serial:
+    if not search.has_room and effort:
         search.pack()
     if is_quick and not is_serial:
         search.try_roomier()
@@ -219,7 +219,7 @@ class _Search:
             mapped = self.mapper.map(trial.fill, trial.policies, trial.row_cost, spends=trial.spends)
         options = replace(self.options, mode=Mode.THROUGHPUT.value, has_periods=True) if trial.overlaps else self.options
         failed = self._lower_once(mapped, options, trial.name, overlaps=trial.overlaps)
-        self.has_room |= failed is None and trial.fill == asked
+        self.has_room |= failed is None and trial.fill == asked and asked * self.mapper.hardware.total_crossbars >= self.mapper.needed
 
     def _lower_once(self, mapped: Mapped, options: Options, name: str, *, overlaps: bool = False) -> CapacityError | None:
         """As `_lower`, for a mapping that was not lowered before."""
@@ -293,9 +293,10 @@ class _Search:
             failed = self._lower_once(mapped, self.options, f"copies on {fill:.0%} of the crossbars, {policy.value}")
             if failed is not None or len(self.tried) == tried:
                 continue
-            if self.tried[-1]["cycles"] >= before:
+            cost = self.tried[-1].get("cycles", self.tried[-1].get("scheduled_cycles", math.inf))
+            if cost >= before:
                 return
-            before = self.tried[-1]["cycles"]
+            before = cost
 
     def try_roomier(self) -> None:
         """Tries fewer and fewer copies where all stay far from the compute bound, as long as that helps."""

@@ -51,7 +51,8 @@ def shards_of(unfolded: Unfolded, core_crossbars: int, height: int = 0, *, is_fi
     units = [(b, t, len(block.bands)) for b, block in enumerate(unfolded.blocks) for t in range(block.n_tiles)]
     tallest = max(size for _, _, size in units)
     if tallest > height:
-        return tuple(shard for block in range(len(unfolded.blocks)) for shard in _tall_shards(unfolded, block, 0 if is_fine else core_crossbars, height))
+        room = 0 if is_fine else core_crossbars
+        return tuple(shard for block in range(len(unfolded.blocks)) for shard in _tall_shards(unfolded, block, room, height))
     total = sum(size for _, _, size in units)
     count = -(-total // (core_crossbars // tallest * tallest))
     shards: list[list[tuple[int, int, int]]] = [[]]
