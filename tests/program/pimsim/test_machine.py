@@ -30,7 +30,7 @@ SETBW = {"op": "setbw", "ibiw": 8, "obiw": 8}
 WAIT = {"op": "wait", "event_register": 3, "wait_value": 1}
 SERIAL = {f"{CORE}.rob_size": 1}
 LARGE = 1 << 44
-USED = [name for name in COLUMNS if name not in ("length", "size", "value", "low", "rs2")]
+USED = [name for name in COLUMNS if name not in ("value", "low", "rs2")]
 """Columns that no instruction leaves unused."""
 
 
@@ -152,6 +152,15 @@ def test_cores_that_wait_for_events_do_not_repeat(value: int, tmp_path: Path) ->
     table = read_program(write_program(tmp_path, lists))
     with pytest.raises(
         ProgramError, match=r"core 1, instruction 2 \(wait\): cores cannot wait for events while lists repeat; take one pass"
+    ):
+        to_program(table, architecture, name="p", machine="m")
+
+
+def test_a_wait_without_any_event_is_told_where_lists_repeat_too(tmp_path: Path) -> None:
+    architecture = read_architecture(write_architecture(tmp_path, SERIAL | {"sim_config.sim_mode": 0}))
+    table = read_program(write_program(tmp_path, {0: [SETBW, WAIT, {"op": "vrelu", "len": 16}]}))
+    with pytest.raises(
+        ProgramError, match=r"core 0, instruction 1 \(wait\): event register 3 gets 0 sync in all, 1 is waited for; it would"
     ):
         to_program(table, architecture, name="p", machine="m")
 

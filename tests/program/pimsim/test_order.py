@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ SETBW = {"op": "setbw", "ibiw": 8, "obiw": 8}
 WORK = {"op": "vrelu", "len": 16}
 LOAD = {"op": "sldi", "rd": 0, "imm": 0}
 SERIAL = {"chip_config.core_config.rob_size": 1}
-Lists = dict[int, Sequence[dict[str, Any]]]
+Lists = Mapping[int, Sequence[dict[str, Any]]]
 
 
 def sync(core: int, register: int = 0) -> dict[str, Any]:
@@ -98,6 +98,10 @@ def test_what_cores_wait_for_delays_their_events(tmp_path: Path) -> None:
     long = {"op": "vrelu", "len": 2000}
     later: Lists = {**lists, 0: [{"op": "vrelu", "len": 2800}, sync(2)], 1: [recv(3), long, sync(2)]}
     assert events(imported(tmp_path, later)) == [(2, 0, 0, 1), (2, 2, 1, 2)]
+    later = {**later, 3: [long, sync(0, 7), send(1)]}  # now core 1 is there first
+    assert events(imported(tmp_path, later)) == [(2, 0, 0, 1), (2, 2, 1, 2)]
+    later = {**later, 1: [wait(register=5), long, sync(2)], 3: [long, sync(1, 5)]}
+    assert events(imported(tmp_path, later)) == [(1, 0, 3, 1), (2, 0, 0, 1), (2, 2, 1, 2)]
     lists = {**lists, 1: [wait(register=5), sync(2)], 3: [{"op": "vrelu", "len": 2000}, sync(1, 5)]}
     assert events(imported(tmp_path, lists)) == [(1, 0, 3, 1), (2, 0, 0, 1), (2, 2, 1, 1)]
 

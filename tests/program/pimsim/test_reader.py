@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import random
 import re
@@ -85,6 +86,19 @@ def in_two_members(text: bytes) -> bytes:
     return gzip.compress(text[:50]) + gzip.compress(text[50:])
 
 
+@pytest.mark.parametrize("piece", [4, 16, 1 << 20])
+def test_what_lies_behind_packed_data_is_counted(piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textstream, "PIECE_BYTES", piece)
+    path = tmp_path / "program.gz"
+    for rest in (b"\x1f", b"\x1fx", b"x", b"a remark", b"\0\0a remark"):
+        path.write_bytes(gzip.compress(_GOOD.encode()) + rest)
+        count = len(rest.lstrip(b"\0"))
+        with pytest.raises(
+            ProgramError, match=f": {count} bytes? behind the compressed data found, behind the list of core 0; cut the file"
+        ):
+            read_program(path)
+
+
 def padded(text: bytes) -> bytes:
     return gzip.compress(text[:50]) + bytes(3) + gzip.compress(text[50:]) + bytes(100)
 
@@ -139,6 +153,7 @@ def test_fields_that_an_operation_does_not_use_say_nothing(is_general: bool, tmp
         SETBW, {"op": "sldi", "rd": 1, "imm": -7}, {"op": "lldi", "rd": 1, "len": 3}, {"op": "ld", "size": 4},
         {"op": "mvmul", "mbiw": 8, "group": 0},
         {"op": "vrelu", "len": 5}, {"op": "send", "core": 1, "size": 6}, {"op": "sync", "core": 1, "event_register": 9},
+        {"op": "sldi", "rd": 1, "offset": {"offset_select": -1}},
     ]  # fmt: skip
     other: list[dict[str, Any]] = [{"op": "recv", "core": 0, "size": 6}, {"op": "wait", "event_register": 9, "wait_value": 1}]
     lists = {0: [loose | one for one in used] * 40, 1: [loose | one for one in other] * 40}
@@ -289,6 +304,24 @@ def test_a_value_without_an_end_is_not_taken_in(tmp_path: Path, monkeypatch: pyt
     finally:
         tracemalloc.stop()
     assert peak < 1 << 25
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3])
+def test_a_character_in_a_wrong_place_may_be_cut(piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textstream, "PIECE_BYTES", piece)
+    path = tmp_path / "more.json"
+    path.write_text(_GOOD + "\U0001f600", encoding="utf-8")
+    with pytest.raises(ProgramError, match=rf"text after the last closing brace at byte {len(_GOOD)}, behind the list of core 0$"):
+        read_program(path)
+
+
+def test_a_number_ends_at_a_byte_that_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much there is behind it."""
+    monkeypatch.setattr(textstream, "_MOST_BYTES", 1 << 12)
+    path = tmp_path / "number.json"
+    path.write_bytes(b'{"a": 12\xff' + b" " * 10_000)
+    with pytest.raises(ProgramError, match=r"text that is not UTF-8 at byte 8$"):
+        read_program(path)
 
 
 # Broken files ------------------------------------------------------------------------------------------------------
@@ -562,6 +595,33 @@ def json_before_the_fault(data: bytes) -> str:
     return text
 
 
+def packed_densely() -> bytes:
+    """A file in which one byte holds several hundred characters and the head of the next part."""
+    packer = zlib.compressobj(9)
+    return packer.compress(b"x" * 3000) + packer.flush(zlib.Z_SYNC_FLUSH) + packer.compress(_GOOD.encode()) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("packed", "places"),
+    [(gzip.compress(_GOOD.encode(), mtime=0), range(20, 400, 9)), (packed_densely(), range(packed_densely().index(b"\0\0\xff\xff") + 1))],
+    ids=["program", "densely"],
+)
+def test_all_is_unpacked_that_comes_before_the_damage(packed: bytes, places: range, tmp_path: Path) -> None:
+    path, faults = tmp_path / "damaged.gz", 0
+    for at, change in itertools.product(places, (1, 2, 4, 8, 16, 32, 64, 128, 6, 12, 24, 48, 96)):
+        data = bytearray(packed)
+        data[at] ^= change
+        path.write_bytes(data)
+        found = b""
+        try:
+            for piece in textstream.pieces(path):
+                found += piece
+        except textstream.TextError as fault:
+            faults += "data check" not in str(fault)  # seen before the end
+            assert found == unpacked_before_the_fault(bytes(data))
+    assert faults > 20
+
+
 @with_and_without
 @pytest.mark.parametrize("level", [0, 6])
 def test_a_damaged_file_names_the_last_instruction_that_is_whole(level: int, is_general: bool, tmp_path: Path) -> None:
@@ -594,9 +654,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_without_its_quirks_missing_widths_and_loaded_registers_are_refused(tmp_path: Path) -> None:
-    lists: dict[int, Sequence[dict[str, Any]]] = {0: [{"op": "lmv"}, {"op": "vrelu", "len": 4}]}
+    lists: dict[int, Sequence[dict[str, Any]]] = {0: [{"op": "lmv"}, *[{"op": "vrelu", "len": 4}] * 2]}
     path = write_program(tmp_path, lists)
-    assert read_program(path).input_bits.tolist() == [0, 0]
+    assert read_program(path).input_bits.tolist() == [0, 0, 0]
     with pytest.raises(ProgramError, match=r"core 0, instruction 1 \(vrelu\): no setbw before it on its core"):
         read_program(path, quirks=Quirks.none())
     path = write_program(tmp_path, {0: [SETBW, {"op": "sld", "rd": 1}, {"op": "lmv"}]})
@@ -679,8 +739,8 @@ def early(wait: str, value: int, register: int, sync: str) -> str:
     """The remark of a `wait` that may find too much."""
     place = wait if wait.endswith(")") else f"{wait} (wait)"
     return (
-        f"{place} may find more than the {value} that it waits for in event register {register}, as {sync} (sync) does not wait until "
-        "then; pimsim-nn, which wants them equal, would wait forever, and we go on"
+        f"{place} may find more than the {value} that it waits for in event register {register}, as {sync} (sync) need not come after it; "
+        "pimsim-nn, which compares for equality, would wait forever then, and we go on"
     )
 
 
@@ -703,6 +763,12 @@ REMARKS: list[tuple[dict[int, list[dict[str, Any]]], list[str]]] = [
     ({0: [SETBW, SYNC, SYNC, SYNC | {"event_register": 3}], 1: [SETBW, WAIT | {"wait_value": 2}, WAIT | {"event_register": 3}]}, []),
     ({0: [SETBW, SYNC, {"op": "recv", "core": 1, "size": 4}, SYNC],
       1: [SETBW, WAIT, {"op": "send", "core": 0, "size": 4}, WAIT]}, []),
+    ({0: [SETBW, SYNC | {"core": 2}, WAIT | {"event_register": 2}, SYNC | {"core": 2}],  # core 0 knows of core 2 by core 1
+      1: [SETBW, WAIT | {"event_register": 1}, SYNC | {"core": 0, "event_register": 2}],
+      2: [SETBW, WAIT, SYNC | {"core": 1, "event_register": 1}, WAIT]}, []),
+    ({0: [SETBW, WAIT, {"op": "send", "core": 1, "size": 4}, WAIT],  # core 1 comes to its recv last
+      1: [SETBW, SYNC | {"core": 0}, WAIT | {"event_register": 9}, {"op": "recv", "core": 0, "size": 4}, SYNC | {"core": 0}],
+      2: [SETBW, SYNC | {"event_register": 9}]}, []),
     ({0: [SETBW, SYNC, {"op": "wait", "event_register": 9, "wait_value": 1}, SYNC, SYNC],
       1: [SETBW, WAIT, {"op": "sync", "core": 0, "event_register": 9}, WAIT | {"wait_value": 2}]}, []),
     ({0: [SETBW, SYNC, {"op": "recv", "core": 1, "size": 4}, SYNC],

@@ -174,6 +174,22 @@ def test_where_whole_columns_leave_no_room_for_the_copies_that_were_asked_for_th
     assert len([one for one in tried if one["fits"] and one["what"].endswith(", cut")]) == wanted
 
 
+def test_where_pieces_leave_room_for_one_copy_only_columns_are_cut_closely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VGG-16 on five chips: pieces that fill 0.8 of a core fit once, pieces that fill 0.9 leave room for many copies of small layers."""
+    whole = Mapper.map
+
+    def crowded(self: Mapper, fill: float, policies: Sequence[Policy] = (), *more: float, spends: bool = True) -> Mapped | None:
+        if Policy.CUT_CLOSELY in policies:
+            return whole(self, fill, (Policy.CUT_CLOSELY,), *more, spends=spends)
+        return whole(self, 0.0, (Policy.CUT,), *more, spends=spends) if Policy.CUT in policies and fill < 0.9 else None
+
+    monkeypatch.setattr(Mapper, "map", crowded)
+    program = compile_network(quantised("tiny_cnn"), machine("toy"), Request(Mode.LATENCY, 1, 1, 0, api.cycles, lambda _: None))
+    ways = [what.rpartition(", ")[2] for what in _fitting_trials(program)]
+    assert ways[0] == "cut" and set(ways[1:]) == {"cut closely"}
+    assert max(program.notes["copies"].values()) > 1
+
+
 def test_less_than_one_copy_of_each_layer_is_no_share_that_a_trial_had_room_for() -> None:
     """VGG on machines that it nearly fills: 88 % of the arrays are fewer than one copy of each takes, so no copies were tried yet."""
     graph, hardware = quantised("tiny_cnn"), machine("toy")

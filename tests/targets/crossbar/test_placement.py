@@ -16,7 +16,7 @@ from pimloom.targets.crossbar.bundles import Shelf, Wish
 from pimloom.targets.crossbar.cores import Policy
 from pimloom.targets.crossbar.mapper import Mapper, map_network
 from pimloom.targets.crossbar.placement import Placement
-from pimloom.targets.crossbar.shards import fitting_height, shards_of
+from pimloom.targets.crossbar.shards import CLOSE_FILL, GOOD_FILL, fitting_height, shards_of
 from pimloom.targets.crossbar.stages import Dataflow, Kind, analyse
 from pimloom.targets.crossbar.traffic import distances, relabelled, traffic
 from pimloom.targets.crossbar.unfold import unfold
@@ -154,14 +154,16 @@ def test_mapping_is_deterministic() -> None:
 
 
 @pytest.mark.parametrize(("tallest", "room", "height"), [
-    (72, 96, 24), (32, 96, 96), (27, 96, 96), (50, 96, 17), (5, 4, 2), (3, 4, 2), (4, 4, 4), (9, 4, 2),
+    (72, 96, 24), (196, 96, 40), (32, 96, 96), (27, 96, 96), (50, 96, 17), (5, 4, 2), (3, 4, 2), (4, 4, 4), (9, 4, 2),
 ])  # fmt: skip
 def test_tall_columns_are_cut_to_fill_cores(tallest: int, room: int, height: int) -> None:
     unfolded = SimpleNamespace(blocks=[SimpleNamespace(bands=range(tallest))])
     found = fitting_height(unfolded, room)  # pyright: ignore[reportArgumentType]
     assert found == height
     held = min(found, tallest)
-    assert room // held * held >= room // min(tallest, room) * min(tallest, room)
+    assert held * (room // held) / room >= min(GOOD_FILL, max(h * (room // h) / room for h in range(1, min(tallest, room) + 1)))
+    close = min(fitting_height(unfolded, room, CLOSE_FILL), tallest)  # pyright: ignore[reportArgumentType]
+    assert close <= held and close * (room // close) >= held * (room // held)
 
 
 def test_what_does_not_pack_whole_is_cut() -> None:

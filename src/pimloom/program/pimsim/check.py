@@ -50,7 +50,7 @@ def check_lists(program: PimsimProgram) -> None:
 def check_steady(program: PimsimProgram) -> None:
     """In lists that repeat, nothing waits for a `sync`, or for there to be none: of which round it would be, nothing says."""
     wait, sync = (np.flatnonzero(program.opcode == CODE[name]) for name in ("wait", "sync"))
-    bad = wait[(program.value[wait] > 0) | np.isin(registers(program, wait), registers(program, sync))]
+    bad = wait[np.isin(registers(program, wait), registers(program, sync))]
     if bad.size:
         raise ProgramError(
             f"{program.name(int(bad[0]))}: cores cannot wait for events while lists repeat; take one pass, by sim_mode 1 in the "
@@ -96,8 +96,8 @@ def _early_events(program: PimsimProgram) -> list[str]:
         return []
     found = [
         f"{_first(program, [one.wait for one in early])} may find more than the {program.value[early[0].wait]} that it waits for in event "
-        f"register {program.event[early[0].wait]}, as {program.place(early[0].sync)} does not wait until then; pimsim-nn, which wants "
-        "them equal, would wait forever, and we go on"
+        f"register {program.event[early[0].wait]}, as {program.place(early[0].sync)} need not come after it; pimsim-nn, which compares for "
+        "equality, would wait forever then, and we go on"
     ]
     shared = [one.wait for one in early if one.is_shared]
     if shared:

@@ -40,8 +40,8 @@ class PimsimProgram:
         rs1: int32[n], value of the register rs1: the local address read (of `ld`: high word of the global address).
         rs2: int32[n], value of the register rs2: second source, stride or bound.
         low: int32[n], of `ld` and `st`: low word of the global address; else 0.
-        length: int32[n], `len`: elements of vector instructions, bytes of `lldi` and `lmv`.
-        size: int32[n], bytes of `ld`, `st`, `send` and `recv`.
+        length: int32[n], `len`: elements of vector instructions, bytes of `lldi` and `lmv`; 0 else.
+        size: int32[n], bytes of `ld`, `st`, `send` and `recv`, and what the conflict check takes for those of `lmv`; 0 else.
         group: int32[n], array group of `mvmul` within its core; -1 else.
         weight_bits: int8[n], `mbiw` of `mvmul`.
         peer: int32[n], the other core of `send`, `recv` and `sync`; -1 else.

@@ -271,9 +271,8 @@ class TextStream:
     def _window(self, size: int) -> tuple[str, bool]:
         """The next `size` bytes as text, less a character that is cut off, and whether a byte that is not UTF-8 ends it before."""
         piece = self.data[self.at : self.at + size]
-        is_last = self._is_over and self.at + size >= len(self.data)
         try:
-            return codecs.utf_8_decode(piece, "strict", is_last)[0], False
+            return codecs.utf_8_decode(piece)[0], False
         except UnicodeDecodeError as error:
             return piece[: error.start].decode(), True
 

@@ -77,7 +77,7 @@ MANY_ROWS: Final = 20_000
 COMPARED_SAMPLES: Final = 4  # of programs of many rows: enough for a period to show
 STEADY_PERIODS: Final = 2  # the least number of samples, times the periods that a sample is spread over
 FAR: Final = 2.2  # times the compute bound: memories are what a program waits for, fewer copies leave them room
-TIGHT_FILLS: Final = (0.98, 0.94, 0.88, 0.75)
+TIGHT_FILLS: Final = (0.98, 0.94, 0.91, 0.88, 0.75)
 """Shares of the crossbars for copies where whole columns leave so many cores partly empty that copies do not fit as asked for."""
 
 _ROOMY: Final = (Trial(0.5, BALANCED), Trial(0.35, BALANCED))
@@ -278,25 +278,29 @@ class _Search:
             self._keep(program, self.best_mapped, f"the best of them in the order of {name}")
 
     def pack(self) -> None:
-        """Tries tall layers cut by rows, which fill cores that have no room for whole columns; if nothing fits, cut finely."""
-        for policy in (Policy.CUT, Policy.CUT_FINELY):
-            if policy is Policy.CUT or self.best is None:
-                self._pack(policy)
+        """Tries tall layers cut by rows, which fill cores that have no room for whole columns, as little as gives copies room."""
+        for policy in (Policy.CUT, Policy.CUT_CLOSELY):
+            if self._pack(policy):
+                return
 
-    def _pack(self, policy: Policy) -> None:
-        """Fewer and fewer copies as long as that helps."""
-        before = math.inf
+    def _pack(self, policy: Policy) -> bool:
+        """Fewer and fewer copies as long as that helps; whether there was room for any."""
+        before, has_copies = math.inf, False
         for fill in TIGHT_FILLS:
+            if has_copies and fill * self.mapper.hardware.total_crossbars < self.mapper.needed:
+                break  # that is one copy of each layer
             mapped, tried = self.mapper.map(fill, (policy,)), len(self.tried)
             if mapped is None:
                 continue
             failed = self._lower_once(mapped, self.options, f"copies on {fill:.0%} of the crossbars, {policy.value}")
             if failed is not None or len(self.tried) == tried:
                 continue
+            has_copies |= max(mapped.copies.values()) > 1
             cost = self.tried[-1].get("cycles", self.tried[-1].get("scheduled_cycles", math.inf))
             if cost >= before:
-                return
+                break
             before = cost
+        return has_copies
 
     def try_roomier(self) -> None:
         """Tries fewer and fewer copies where all stay far from the compute bound, as long as that helps."""

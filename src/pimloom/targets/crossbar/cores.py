@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Collection, Mapping
-from typing import final
+from typing import Final, final
 
 from pimloom.hardware import CrossbarHardware
 
@@ -18,8 +18,13 @@ class Policy(enum.Enum):
     NEXT = "next"  # the next core with room, in graph order: neighbours in the network are neighbours on the chip
     TIGHTEST = "tightest"  # the core with the least room that suffices, largest layers first: packs best
     CUT = "cut"  # as TIGHTEST, with tall layers cut by rows into pieces that fill cores; their partial sums travel
+    CUT_CLOSELY = "cut closely"  # as CUT, into pieces that fill cores nearly: packs where those of CUT leave too much
     CUT_FINELY = "cut finely"  # as CUT, each column by itself, into pieces that fill cores best: packs where nothing else does
     LEAST_LOADED = "least loaded"  # where cores work on one instruction at a time, work counts more than room
+
+
+CUTS: Final = (Policy.CUT, Policy.CUT_CLOSELY, Policy.CUT_FINELY)
+"""Policies that cut tall layers by rows, those that cut least first."""
 
 
 @final
@@ -43,7 +48,7 @@ class CorePool:
             return None
         if self._policy is Policy.LEAST_LOADED:
             return self._use(min(fitting, key=self._load.__getitem__), size, load)
-        if self._policy in (Policy.TIGHTEST, Policy.CUT, Policy.CUT_FINELY):
+        if self._policy in (Policy.TIGHTEST, *CUTS):
             return self._use(min(fitting, key=self._free.__getitem__), size, load)
         return self._use(next((core for core in fitting if self._rank[core] >= self._next), fitting[0]), size, load)
 

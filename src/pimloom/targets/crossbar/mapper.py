@@ -15,7 +15,7 @@ from pimloom.ir.graph import Graph
 from pimloom.mapping.replicate import PLAIN, Demand, Split, balance, bottleneck, grid, spend
 from pimloom.targets import Mode
 from pimloom.targets.crossbar.capacity import capacity_error, packing_error
-from pimloom.targets.crossbar.cores import Policy
+from pimloom.targets.crossbar.cores import CUTS, Policy
 from pimloom.targets.crossbar.placement import Placement
 from pimloom.targets.crossbar.placer import ROW_COST, Placer, split_of
 from pimloom.targets.crossbar.serial import SerialWork
@@ -26,7 +26,7 @@ from pimloom.targets.crossbar.unfold import Unfolded, unfold
 NEIGHBOURS: Final = (Policy.SPREAD, Policy.NEXT, Policy.TIGHTEST)
 BALANCED: Final = (Policy.BALANCED,)
 PLAIN_WAYS: Final = (*NEIGHBOURS, Policy.BALANCED, Policy.CUT)
-LAST_RESORT: Final = (*PLAIN_WAYS, Policy.CUT_FINELY)
+LAST_RESORT: Final = (*NEIGHBOURS, Policy.BALANCED, *CUTS)
 ROWS_HELD: Final = 8  # rows of what is no image that a local memory should have room for
 FILLS: Final = (0.88, 0.75, 0.5, 0.25, 0.0)  # shares of the crossbars tried in turn until the network fits
 
@@ -108,7 +108,7 @@ class Mapper:
         """
         splits = self._splits(row_cost)
         copies = self._copies(fill, splits, spends=spends)
-        for policy in (Policy.LEAST_LOADED, Policy.CUT, Policy.CUT_FINELY) if self.is_serial else policies:
+        for policy in (Policy.LEAST_LOADED, *CUTS) if self.is_serial else policies:
             mapped = self.place(copies, policy, given_splits=splits)
             if mapped is not None:
                 return mapped

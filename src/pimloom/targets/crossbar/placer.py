@@ -13,7 +13,7 @@ from pimloom.targets.crossbar.bundles import Bundle, Estimator, Shelf, capacity_
 from pimloom.targets.crossbar.cores import CorePool, Policy
 from pimloom.targets.crossbar.followers import Followers
 from pimloom.targets.crossbar.placement import Cluster, Group, Placement
-from pimloom.targets.crossbar.shards import Shard, cut_by_channels, fitting_height, shards_of, tile_columns
+from pimloom.targets.crossbar.shards import CLOSE_FILL, GOOD_FILL, Shard, cut_by_channels, fitting_height, shards_of, tile_columns
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
 from pimloom.targets.crossbar.unfold import Unfolded
 
@@ -189,7 +189,8 @@ class Placer:
         most, unfolded = self._hardware.core.crossbars, self._unfolded[stage.index]
         if self._policy is Policy.CUT_FINELY:
             return shards_of(unfolded, most, fitting_height(unfolded, most, 1.0), is_fine=True)
-        height = fitting_height(unfolded, most) if self._policy is Policy.CUT else most
+        fill = {Policy.CUT: GOOD_FILL, Policy.CUT_CLOSELY: CLOSE_FILL}.get(self._policy)
+        height = fitting_height(unfolded, most, fill) if fill else most
         return shards_of(unfolded, most, min(height, self._height_held(stage)))
 
     def _height_held(self, stage: Stage) -> int:

@@ -17,6 +17,9 @@ from pimloom.targets.crossbar.unfold import BlockShape, Unfolded
 GOOD_FILL: Final = 0.8
 """Share of a core's arrays that pieces should fill: cutting further for more makes partial sums travel, and inputs be held twice."""
 
+CLOSE_FILL: Final = 0.9
+"""The same where nothing else packs."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
