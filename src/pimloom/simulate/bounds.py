@@ -12,6 +12,9 @@ from pimloom.program.rows import Array
 from pimloom.result import Bound
 from pimloom.simulate.costs import CostedProgram
 
+COMPUTE = "slowest layer at the best replication that the crossbars of the machine allow"
+"""What the bound of compute counts, unless a program's notes say something else."""
+
 SHARED_COMPONENTS = (
     ("global memory", "bytes through the ports of the global memory, evenly spread"),
     ("network", "flits over the links, evenly spread over all links"),
@@ -96,8 +99,7 @@ def bounds(program: Program, costed: CostedProgram, busy: Array) -> tuple[Bound,
                            "critical path of one sample if only the arrays could be busy"))  # fmt: skip
     compute = program.notes.get("compute_bound_cycles")
     if compute:
-        found.append(Bound("compute", "throughput", float(compute),
-                           "slowest layer at the best replication that the crossbars of the machine allow"))  # fmt: skip
+        found.append(Bound("compute", "throughput", float(compute), str(program.notes.get("compute_bound", COMPUTE))))
     for component, sentence in SHARED_COMPONENTS:
         if component in resources.components:
             at = resources.at(component)

@@ -54,6 +54,8 @@ def test_simulation_chooses_and_notes_its_plans() -> None:
     plans = run.program.notes["plans"]
     assert set(plans) == {n.name for n in run.program.graph.nodes if n.op in ("Linear", "MatMul")}
     assert run.verify(reference="none").is_bit_exact
+    (compute,) = (bound for bound in run.simulate(trace=False).bounds if bound.name == "compute")
+    assert compute.explanation == "all products, spread evenly over all macros"
     slow = pimloom.compile("tiny_transformer", "gpp-256", effort=1, strategy="in_situ")
     assert run.simulate().cycles <= slow.simulate().cycles
     assert {p["strategy"] for p in slow.program.notes["plans"].values()} == {"in_situ"}

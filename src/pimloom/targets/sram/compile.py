@@ -286,6 +286,7 @@ def _notes(network: Network, hardware: SramHardware, plans: Sequence[Plan | None
     return {
         "strategy": wanted,
         "compute_bound_cycles": compute * hardware.macro.vector_cycles / hardware.arrays,
+        "compute_bound": "all products, spread evenly over all macros",
         "kinds": kinds,
         "plans": told,
     }
