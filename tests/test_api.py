@@ -21,6 +21,23 @@ def test_run_gives_time_energy_and_verified_numbers() -> None:
     assert result.latency_cycles > 0 and result.energy_pj["crossbars"] > 0 and result.compile_s > 0
 
 
+def test_values_print_as_a_line_and_results_draw_themselves_in_notebooks() -> None:
+    compiled = api.compile("lenet", "puma", effort=0)
+    result = compiled.simulate()
+    for value, part in (
+        (compiled.source, "12 nodes, image: float32[1,1,28,28] -> classifier.2: float32[1,10]"),
+        (compiled.program, f"{compiled.program.n_rows} rows on 138 processors"),
+        (compiled, "<Program 'lenet' for 'puma' (crossbar, latency, 1 sample)"),
+        (result, "per sample, not executed"),
+    ):
+        assert part in repr(value)
+        assert len(repr(value)) < 200
+        assert "\n" not in repr(value)
+    drawn = result._repr_html_()
+    assert drawn is not None
+    assert "slowest layers" in drawn
+
+
 def test_sources_of_a_network_are_the_same(tmp_path: Path) -> None:
     graph = build("tiny_mlp")
     path = tmp_path / "tiny.onnx"

@@ -589,11 +589,12 @@ def test_a_full_disk_behind_stdout_is_told() -> None:
     assert "Traceback" not in found.stderr
 
 
-def test_a_signal_in_the_middle_of_the_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
+def test_a_signal_in_the_middle_of_the_work(signal_name: str, tmp_path: Path) -> None:
     script = (
         "import os, signal, sys, time\nimport pimloom.api, pimloom.cli\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where the tests were started in the background
-        "def work(*_, **__):\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(20)\n"
+        f"def work(*_, **__):\n    os.kill(os.getpid(), signal.{signal_name})\n    time.sleep(20)\n"
         "pimloom.api.compile = work\nsys.exit(pimloom.cli.main())"
     )
     found = process(*RUN, "--json", str(tmp_path / "r.json"), script=script)

@@ -25,6 +25,7 @@ from pimloom.program.pimsim.export import as_repeated, export_program, export_wi
 from pimloom.program.residency import writes_arrays
 from pimloom.program.save import load_program, save_program
 from pimloom.report.occupancy import Occupancy, OccupancyFigure, occupancy
+from pimloom.report.page import notebook_html
 from pimloom.result import Result, Verification, shared_out
 from pimloom.scheduling import can_relist, relist, split_rows
 from pimloom.simulate import cost, cycles, engine
@@ -37,6 +38,9 @@ from pimloom.targets.sram.work import Work
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Inputs = Mapping[str, Array]
+
+
+Result.drawn_by = notebook_html  # a Result lies below the reports and cannot know them
 
 
 def _quiet(_: str) -> None:
@@ -73,7 +77,7 @@ def hardware(source: str | Path | Hardware, overrides: Sequence[str] | Mapping[s
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compiled:
     """A compiled network: its program, and the graphs it came from.
 
@@ -88,6 +92,10 @@ class Compiled:
     source: Graph | None = None
     calibration: Inputs = field(default_factory=dict[str, Array])
     compile_s: float = 0.0
+
+    def __repr__(self) -> str:
+        """A line: the program."""
+        return f"<Compiled {self.program!r}>"
 
     @cached_property
     def _interpreter(self) -> Interpreter:

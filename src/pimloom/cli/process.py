@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Annotated, Any
 
 import typer
 
 from pimloom import __version__
 from pimloom.cli.console import DONE, FAILED, INTERRUPTED, flush, one_line, print_text
 from pimloom.errors import InternalError, PimloomError
-
-if TYPE_CHECKING:
-    pass
-
 
 app = typer.Typer(
     name="pimloom", add_completion=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_debugging = "--debug" in given
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of a network need not suit the terminal's alphabet
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _interrupted_when_told_to_end():
         if not is_debugging:
             warnings.simplefilter("ignore")  # a NaN in a network is told once, in its verification, not by NumPy
         try:
@@ -74,6 +73,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code, sentence = _verdict(fault)
             _complain(sentence)
     return code if isinstance(code, int) else DONE
+
+
+@contextlib.contextmanager
+def _interrupted_when_told_to_end() -> Iterator[None]:
+    """Makes SIGTERM (of `kill`, `timeout` and queues of jobs) an interruption, so that no file is left half-written.
+
+    Whoever calls `main` with a handler of their own, or not in the main thread, keeps what they have.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    del signal_number, frame
+    raise KeyboardInterrupt
 
 
 def _verdict(fault: BaseException) -> tuple[int, str]:

@@ -55,7 +55,7 @@ class Node:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Graph:
     """A network: nodes in topological order, the type of every value, and the constants.
 
@@ -87,6 +87,11 @@ class Graph:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles without the mapping proxies."""
         return (Graph, (self.name, self.inputs, self.outputs, self.nodes, dict(self.types), dict(self.constants)))
+
+    def __repr__(self) -> str:
+        """A line; `pimloom.ir.text.print_graph` says all of it."""
+        given, wanted = (", ".join(f"{v}: {self.types[v]}" for v in values) for values in (self.inputs, self.outputs))
+        return f"<Graph '{self.name}': {len(self.nodes)} nodes, {given} -> {wanted}>"
 
     def producers(self) -> dict[str, Node]:
         """Maps each node output to its node."""

@@ -124,7 +124,7 @@ class Groups:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Program:
     """One compiled network on one machine.
 
@@ -180,6 +180,11 @@ class Program:
             getattr(self, name).flags.writeable = False
         if self.samples < 1:
             raise ProgramError(f"program '{self.name}': {self.samples} samples found, at least 1 expected")
+
+    def __repr__(self) -> str:
+        """A line; `pimloom.program.text.print_program` says all of it."""
+        how = f"{self.target}, {self.mode}, {self.samples} sample{'' if self.samples == 1 else 's'}"
+        return f"<Program '{self.name}' for '{self.hardware.name}' ({how}): {self.n_rows} rows on {self.n_processors} processors>"
 
     @property
     def n_processors(self) -> int:

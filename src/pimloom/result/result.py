@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
+
+from pimloom.units import format_count, format_ns, format_pj
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -147,7 +149,7 @@ class Trace:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Result:
     """Time, energy and numbers of one program on one machine.
 
@@ -186,7 +188,10 @@ class Result:
         notes: what the compiler reported.
         arrays_in_use: arrays that hold weights, over all.
         array_name: what holds weights on this kind of machine: the name of a component, "crossbars" or "macros".
+        drawn_by: of the class: makes the summary that notebooks show; None until `pimloom.api` is imported, which knows the reports.
     """
+
+    drawn_by: ClassVar[Callable[[Result], str] | None] = None
 
     model: str
     hardware: str
@@ -252,6 +257,19 @@ class Result:
         """Bound over measured time: 1 is perfect."""
         measured = self.period_cycles if bound.mode == "throughput" else float(self.latency_cycles)
         return bound.cycles / measured if measured else 0.0
+
+    def __repr__(self) -> str:
+        """A line; `to_dict` has all of it."""
+        how = f"{self.target}, {self.mode}, {self.samples} sample{'' if self.samples == 1 else 's'}"
+        time = f"{format_ns(self.latency_ns)} latency, {format_count(self.throughput_per_s)}/s"
+        verified = "not executed" if self.verification is None else "numbers agree" if self.verification.ok else "NUMBERS DIFFER"
+        energy = f"{format_pj(self.total_energy_pj)} per sample"
+        return f"<Result '{self.model}' on '{self.hardware}' ({how}): {time}, {energy}, {verified}>"
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows; None, so that it shows the line, where nothing that draws is loaded."""
+        draw = type(self).drawn_by
+        return None if draw is None else draw(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The documented JSON form (docs/json.md), version `SCHEMA_VERSION`."""
