@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -11,6 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from pimloom.errors import ModelError
+from pimloom.ir.recent import Recent
 from pimloom.ir.types import TensorType
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -108,11 +108,14 @@ class SeededConstant(Constant):
         return self.value_type
 
     def array(self) -> Array:
-        """The elements, made anew at each call (a small cache keeps the last few)."""
-        return _seeded(self.type, self.seed, self.mean, self.std)
+        """The elements, made anew at each call (but for the last ones of all constants, which are kept)."""
+        given = (self.type, self.seed, self.mean, self.std)
+        return _RECENT.get(given, lambda: _seeded(*given))
 
 
-@functools.lru_cache(maxsize=4)
+_RECENT = Recent(1 << 27)
+
+
 def _seeded(type_: TensorType, seed: int, mean: float, std: float) -> Array:
     generator = np.random.Generator(np.random.Philox(seed))
     normal = generator.standard_normal(type_.size, dtype=np.float32)

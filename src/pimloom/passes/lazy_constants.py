@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from pimloom.ir.constants import ArrayConstant, Constant, FillConstant
 from pimloom.ir.integer import encode
+from pimloom.ir.recent import Recent
 from pimloom.ir.types import Quant, TensorType
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -100,13 +100,11 @@ class QuantisedConstant(Constant):
     type: TensorType = field()  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def array(self) -> Array:
-        """The codes (a small cache keeps the last few)."""
-        return _codes(self.base, self.type)
+        """The codes (the last ones of all constants are kept)."""
+        return _RECENT.get((self.base, self.type), lambda: _frozen(encode_in_blocks(self.base.array(), self.type)))
 
 
-@functools.lru_cache(maxsize=8)
-def _codes(base: Constant, target: TensorType) -> Array:
-    return _frozen(encode_in_blocks(base.array(), target))
+_RECENT = Recent(1 << 26)  # keys hold what the codes are made of, too
 
 
 def encode_in_blocks(values: Array, target: TensorType) -> Array:

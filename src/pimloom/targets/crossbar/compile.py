@@ -18,7 +18,7 @@ from pimloom.targets import Mode, Request
 from pimloom.targets.crossbar.capacity import packing_error
 from pimloom.targets.crossbar.cores import Policy
 from pimloom.targets.crossbar.fit import fitted, has_least_room
-from pimloom.targets.crossbar.lower import Options
+from pimloom.targets.crossbar.lower import Held, Options, uncollected
 from pimloom.targets.crossbar.mapper import BALANCED, FILLS, LAST_RESORT, NEIGHBOURS, PLAIN_WAYS, Mapped, Mapper
 from pimloom.targets.crossbar.placer import ROW_COST
 from pimloom.targets.crossbar.rewrite import check, compile_rewritten
@@ -101,14 +101,23 @@ def trials(mode: Mode, effort: int, *, is_serial: bool) -> tuple[Trial, ...]:
     return few if effort == 1 else (*few, *(t for t in many if t not in few))
 
 
-def lower(mapper: Mapper, mapped: Mapped, options: Options) -> Program:
+def lower(mapper: Mapper, mapped: Mapped, options: Options, held: Held | None = None) -> Program:
     """The program of a mapped network.
+
+    Args:
+        mapper: which mapped it.
+        mapped: the network.
+        options: of the lowering.
+        held: see `Lowering.weights`.
 
     Raises:
         CapacityError: a local memory is too small for it.
     """
-    mapped, lowering = fitted(mapper, mapped, options)
-    return replace(lowering.emit(), notes=_notes(mapped, mapper.hardware))
+    with uncollected():
+        mapped, lowering = fitted(mapper, mapped, options)
+        program = replace(lowering.emit(held), notes=_notes(mapped, mapper.hardware))
+        del lowering
+    return program
 
 
 def _notes(mapped: Mapped, hardware: CrossbarHardware) -> dict[str, Any]:
@@ -204,6 +213,7 @@ class _Search:
         self.tried: list[dict[str, Any]] = []
         self.has_room = False
         self._pieces: Program | None = None
+        self._held: Held = {}
         self._seen: dict[tuple[Any, ...], CapacityError | None] = {}
 
     def add(self, trial: Trial) -> None:
@@ -232,7 +242,7 @@ class _Search:
         """Lowers a mapping and keeps its program if it is the best; returns why it does not fit, if so."""
         self.request.progress(name)
         try:
-            program = lower(self.mapper, mapped, options)
+            program = lower(self.mapper, mapped, options, self._held)
         except CapacityError as error:
             self.tried.append({"what": name, "fits": False, "why": str(error)})
             return error

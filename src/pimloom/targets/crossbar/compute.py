@@ -8,19 +8,40 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, final
+from dataclasses import dataclass
+from typing import final
 
 from pimloom.program import MASKED, OPCODES
 from pimloom.targets.crossbar.emission import Emission
 from pimloom.targets.crossbar.geometry import origin_row, pool_counts
 from pimloom.targets.crossbar.memory import Memory
-from pimloom.targets.crossbar.placement import Cluster, Group
+from pimloom.targets.crossbar.placement import Cluster
 from pimloom.targets.crossbar.rings import Ring
 from pimloom.targets.crossbar.scope import Scope
 from pimloom.targets.crossbar.stages import Kind, Stage
 from pimloom.targets.crossbar.tasks import Work
 from pimloom.targets.crossbar.timetable import Task
 from pimloom.targets.crossbar.unfold import band_segments
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What an array group has to do in every task of its cluster.
+
+    Attributes:
+        group: its number.
+        columns: of its result.
+        offset_bytes: of its first column among the sums of a vector.
+        shift_bytes: of its first channel in a vector of the ring.
+        gathered: what it reads: block, band, and channels of the block that the ring does not hold before those it does.
+    """
+
+    group: int
+    columns: int
+    offset_bytes: int
+    shift_bytes: int
+    gathered: tuple[int, int, int]
 
 
 @final
@@ -38,7 +59,8 @@ class Compute:
         """Nothing emitted yet."""
         self.scope, self.work, self.memory, self.emitted = scope, work, memory, emitted
         self.patterns: dict[tuple[tuple[int, int], ...], int] = {}
-        self._pattern_of: dict[tuple[Any, ...], int] = {}
+        self._pattern_of: dict[tuple[int, int, tuple[int, ...]], dict[tuple[int, int, int], int]] = {}
+        self._parts: dict[tuple[int, int], list[list[_Part]]] = {}
         self.heads: list[list[list[int]]] = []
         self.tails: list[list[int]] = []
         self.read_by: dict[tuple[int, int, int], list[int]] = {}
@@ -96,22 +118,45 @@ class Compute:
         )  # fmt: skip
         share = -(-width // max(len(copies), 1))
         mvms: list[int] = []
-        unfolded, lines = self.scope.unfolded[stage.index], self._lines(ring, stage, task.row)
+        step, stride, padding = columns * unit, stage.window.stride[1], stage.window.padding[1]
+        parts, lines = self._parts_of(number, core, copies, cluster, stage, ring), self._lines(ring, stage, task.row)
+        known = self._pattern_of.setdefault((stage.index, ring.vector_bytes, lines), {})
         for c in range(-(-width // share)):
             low, high = task.x_start + c * share, min(task.x_start + (c + 1) * share, task.x_stop)
+            # Columns are in the address, so that windows of a row, and rows in the same slots, share a pattern.
+            base, target = ring.address + ring.column_offset(low * stride - padding), sums + (low - task.x_start) * step
             # A task of fewer vectors than copies leaves some out: the next task begins with those.
-            for g in copies[(c + index * -(-width // share)) % len(copies)]:
-                group = self.scope.placement.groups[g]
-                base, pattern = self._gather(ring, stage, group, lines, low)
-                offset = unfolded.blocks[group.block].out_start + group.column_start - cluster.c_start
+            for part in parts[(c + index * -(-width // share)) % len(copies)]:
+                if part.gathered not in known:
+                    known[part.gathered] = self._gather(ring, stage, part.gathered, lines)
                 mvms.append(self.emitted.add(
-                    core, task.start, OPCODES["mvm"], stage.node, [head],
-                    dst=sums + ((low - task.x_start) * columns + offset) * unit, dst_step=columns * unit,
-                    src1=base, src1_step=stage.window.stride[1] * ring.vector_bytes, pattern=pattern,
-                    length=group.column_stop - group.column_start, count=high - low, arg=g,
+                    core, task.start, OPCODES["mvm"], stage.node, [head], dst=target + part.offset_bytes, dst_step=step,
+                    src1=base + part.shift_bytes, src1_step=stride * ring.vector_bytes, pattern=known[part.gathered],
+                    length=part.columns, count=high - low, arg=part.group,
                 ))  # fmt: skip
         self.read_by[number, index, core] = mvms
         return head, mvms
+
+    def _parts_of(
+        self, number: int, core: int, copies: Sequence[Sequence[int]], cluster: Cluster, stage: Stage, ring: Ring
+    ) -> list[list[_Part]]:  # fmt: skip
+        """What the groups of each copy on a core have to do, for all tasks of a cluster."""
+        if (number, core) not in self._parts:
+            unfolded, unit = self.scope.unfolded[stage.index], self.scope.sum_bytes[stage.node]
+            held: list[list[_Part]] = []
+            for copy in copies:
+                held.append([])
+                for g in copy:
+                    group = self.scope.placement.groups[g]
+                    block = unfolded.blocks[group.block]
+                    # A ring may hold channels before those of a block, or begin at a later one where rows are cut by channels.
+                    skipped, shift = max(0, ring.c_start - block.in_start), max(0, block.in_start - ring.c_start) * ring.item_bytes
+                    offset = (block.out_start + group.column_start - cluster.c_start) * unit
+                    held[-1].append(
+                        _Part(g, group.column_stop - group.column_start, offset, shift, (group.block, group.band, skipped))
+                    )
+            self._parts[number, core] = held
+        return self._parts[number, core]
 
     @staticmethod
     def _lines(ring: Ring, stage: Stage, row: int) -> tuple[int, ...]:
@@ -123,24 +168,15 @@ class Compute:
             for y in range(y0, y0 + window.reach(0), window.dilation[0])
         )
 
-    def _gather(self, ring: Ring, stage: Stage, group: Group, lines: tuple[int, ...], x: int) -> tuple[int, int]:
-        """Address and gather pattern of an array group's input for the window at column x of the row that `lines` belong to.
-
-        Columns are in the address, so that windows of a row, and rows in the same slots, share a pattern.
-        """
-        window, block = stage.window, self.scope.unfolded[stage.index].blocks[group.block]
-        # A ring may hold channels before those of a block, or begin at a later one where rows are cut by channels.
-        skipped = max(0, ring.c_start - block.in_start)
-        shift = max(0, block.in_start - ring.c_start) * ring.item_bytes
-        address = ring.address + ring.column_offset(x * window.stride[1] - window.padding[1]) + shift
-        key = (stage.index, group.block, group.band, ring.vector_bytes, skipped, lines)
-        if key not in self._pattern_of:
-            step = window.dilation[1] * ring.vector_bytes
-            self._pattern_of[key] = self._pattern(tuple(
-                (lines[ky] + kx * step + (channel - skipped) * ring.item_bytes if lines[ky] != MASKED else MASKED, n * ring.item_bytes)
-                for ky, kx, channel, n in band_segments(stage, block.in_channels, block.bands[group.band])
-            ))  # fmt: skip
-        return address, self._pattern_of[key]
+    def _gather(self, ring: Ring, stage: Stage, gathered: tuple[int, int, int], lines: tuple[int, ...]) -> int:
+        """Gather pattern of an array group's input for windows of the row that `lines` belong to."""
+        number, band, skipped = gathered
+        block = self.scope.unfolded[stage.index].blocks[number]
+        step = stage.window.dilation[1] * ring.vector_bytes
+        return self._pattern(tuple(
+            (lines[ky] + kx * step + (channel - skipped) * ring.item_bytes if lines[ky] != MASKED else MASKED, n * ring.item_bytes)
+            for ky, kx, channel, n in band_segments(stage, block.in_channels, block.bands[band])
+        ))  # fmt: skip
 
     def _pattern(self, segments: tuple[tuple[int, int], ...]) -> int:
         return self.patterns.setdefault(segments, len(self.patterns))

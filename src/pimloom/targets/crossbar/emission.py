@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import final
 
@@ -34,15 +35,17 @@ class Emission:
     """Instructions so far.
 
     Attributes:
-        places: of each instruction: (core, place in the global order).
-        fields: of each instruction, as in `FIELDS`.
+        cores: of each instruction.
+        keys: of each instruction, its place in the global order.
+        fields: of one instruction after the other, as in `FIELDS`.
         deps: instructions of the same sample that each waits for.
         back: instructions of the sample before that some wait for.
         partner: the other ends of messages.
     """
 
-    places: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
-    fields: list[tuple[int, ...]] = field(default_factory=list[tuple[int, ...]])
+    cores: list[int] = field(default_factory=list[int])
+    keys: list[float] = field(default_factory=list[float])
+    fields: list[int] = field(default_factory=list[int])
     deps: list[list[int]] = field(default_factory=list[list[int]])
     back: defaultdict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     partner: dict[int, int] = field(default_factory=dict[int, int])
@@ -52,10 +55,15 @@ class Emission:
         dst_step: int = 0, src1_step: int = 0, src2_step: int = 0, length: int = 0, count: int = 1, arg: int = 0, pattern: int = -1,
     ) -> int:  # fmt: skip
         """Appends an instruction and returns its number."""
-        self.places.append((core, key))
-        self.fields.append((opcode, node, dst, src1, src2, dst_step, src1_step, src2_step, length, count, arg, pattern))
+        self.cores.append(core)
+        self.keys.append(key)
+        self.fields += (opcode, node, dst, src1, src2, dst_step, src1_step, src2_step, length, count, arg, pattern)
         self.deps.append(deps)
         return len(self.deps) - 1
+
+    def instructions(self) -> Iterator[tuple[int, ...]]:
+        """The fields of each instruction."""
+        return zip(*[iter(self.fields)] * len(FIELDS), strict=True)
 
     def pair(self, send: int, receive: int) -> None:
         """Makes a message of two instructions."""
@@ -69,17 +77,16 @@ class Emission:
             period: time between samples; a place beyond n periods is stage n, and the order is that of what is left of it.
         """
         n = len(self.deps)
-        places = np.fromiter(itertools.chain.from_iterable(self.places), np.float64, 2 * n).reshape(-1, 2)
-        core, key = places[:, 0].astype(np.int64), places[:, 1]
+        core, key = np.array(self.cores, np.int64), np.array(self.keys, np.float64)
         lag = np.floor(key / period)  # 0 where the period is infinite
         within = key - lag * period if np.isfinite(period) else key
         order = np.lexsort((np.arange(n), within, core))
         number = np.empty(n, np.int64)
         number[order] = np.arange(n)
-        fields = np.fromiter(itertools.chain.from_iterable(self.fields), np.int64, len(FIELDS) * n).reshape(-1, len(FIELDS))
+        fields = np.array(self.fields, np.int64).reshape(-1, len(FIELDS))[order]
         rows = np.zeros(n, ROW)
         for column, name in enumerate(FIELDS):
-            rows[name] = fields[order, column]
+            rows[name] = fields[:, column]
         rows["processor"], rows["stage"] = core[order], lag[order]
         partner = np.full(n, -1, np.int32)
         partner[number[list(self.partner)]] = number[list(self.partner.values())]

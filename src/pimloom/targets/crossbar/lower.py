@@ -32,8 +32,11 @@ from pimloom.targets.crossbar.unfold import Unfolded, matrix_of
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keeps the garbage collector from going through millions of small objects again and again, none of which it would free."""
+def uncollected() -> Iterator[None]:
+    """Keeps the garbage collector from going through millions of small objects again and again, none of which it would free.
+
+    It starts again with all that was made meanwhile: what is not needed any more should be gone by then.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -41,6 +44,10 @@ def _uncollected() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+Held = dict[tuple[str, int, int, int, int], Matrix]
+"""Matrices by the name of their weights, their first input channel, input channels, first output channel and output channels."""
 
 
 @final
@@ -75,18 +82,22 @@ class Lowering:
 
     def plan(self) -> dict[int, int]:
         """Times and lays out everything; returns the cores whose memory is too small, with the bytes they need."""
-        with _uncollected():
+        with uncollected():
             self.work.cut()
             self.work.schedule(self.memory.rings)
             full = self.memory.lay_out()
         self._layout_global()
         return full
 
-    def emit(self) -> Program:
-        """The program; `plan` must have found room for everything."""
-        with _uncollected():
+    def emit(self, held: Held | None = None) -> Program:
+        """The program; `plan` must have found room for everything.
+
+        Args:
+            held: see `weights`.
+        """
+        with uncollected():
             rows = self.emit_rows({value: i for i, value in enumerate(self.regions)})
-            return self._assemble(rows.emitted, list(rows.compute.patterns))
+            return self._assemble(rows.emitted, list(rows.compute.patterns), {} if held is None else held)
 
     def emit_rows(self, region_index: Mapping[str, int]) -> Rows:
         """The instructions, given the number of each value's region; `plan` must have found room for everything."""
@@ -116,10 +127,10 @@ class Lowering:
                     "use a smaller batch or a machine with more global memory",
                 )  # fmt: skip
 
-    def _assemble(self, emitted: Emission, segments: list[tuple[tuple[int, int], ...]]) -> Program:
+    def _assemble(self, emitted: Emission, segments: list[tuple[tuple[int, int], ...]], held: Held) -> Program:
         table = emitted.table(self.scope.hardware.total_cores, self.memory.period)
         pattern_ptr, pattern_offset = ragged([[o for o, _ in s] for s in segments])
-        groups, matrices = self.weights()
+        groups, matrices = self.weights(held)
         scope = self.scope
         return Program(
             name=scope.graph.name, target="crossbar", mode=scope.options.mode, samples=scope.options.samples, hardware=scope.hardware,
@@ -129,8 +140,12 @@ class Lowering:
             groups=groups, matrices=matrices, regions=tuple(self.regions.values()), blocks=tuple(self.memory.blocks),
         )  # fmt: skip
 
-    def weights(self) -> tuple[Groups, tuple[Matrix, ...]]:
-        """The array groups, and the matrices that they hold parts of."""
+    def weights(self, held: Held) -> tuple[Groups, tuple[Matrix, ...]]:
+        """The array groups, and the matrices that they hold parts of.
+
+        Args:
+            held: matrices of other lowerings of the network, which need not be made again; those made here are added.
+        """
         owner: dict[str, Stage] = {}
         for stage in self.scope.flow.stages:
             if stage.kind is Kind.MATRIX:
@@ -140,7 +155,10 @@ class Lowering:
         for key, stage in owner.items():
             for b, block in enumerate(self.scope.unfolded[stage.index].blocks):
                 index[key, b] = len(matrices)
-                matrices.append(Matrix(key, matrix_of(stage, self.scope.graph, block)))
+                place = (key, block.in_start, block.in_channels, block.out_start, block.out_channels)
+                if place not in held:
+                    held[place] = Matrix(key, matrix_of(stage, self.scope.graph, block))
+                matrices.append(held[place])
         fields: list[tuple[int, ...]] = []
         for group in self.scope.placement.groups:
             band = self.scope.unfolded[owner[group.key].index].blocks[group.block].bands[group.band]

@@ -187,7 +187,7 @@ class Stitcher:
         groups = len(self._groups)
         if not sample:
             self._group_base.append(groups)
-        for i, ((core, key), fields) in enumerate(zip(emitted.places, emitted.fields, strict=True)):
+        for i, (core, key, fields) in enumerate(zip(emitted.cores, emitted.keys, emitted.instructions(), strict=True)):
             values, real = list(fields), segment.cores[core]
             if fields[_PATTERN] >= 0:
                 values[_PATTERN] = pattern[fields[_PATTERN]]
@@ -197,8 +197,9 @@ class Stitcher:
                 values[_ARG] += groups
             elif fields[_OPCODE] in _OF_REGIONS:
                 values[_ARG] = self._region_number[fields[_ARG]][sample]
-            self.emitted.places.append((real, 0.0))
-            self.emitted.fields.append(tuple(values))
+            self.emitted.cores.append(real)
+            self.emitted.keys.append(0.0)
+            self.emitted.fields += values
             self._places.append((number, ahead + key, 0))
             lines[real].rows.append(base + i)
         self.emitted.deps += [[base + d for d in deps] for deps in emitted.deps]
@@ -258,7 +259,7 @@ class Stitcher:
     # Array groups ------------------------------------------------------------------------------------------
 
     def _add_groups(self, segment: Placed) -> None:
-        groups, matrices = segment.lowering.weights()
+        groups, matrices = segment.lowering.weights({})
         names: dict[str, int] = {}
         stages = [s for s in segment.lowering.scope.flow.stages if s.kind is Kind.MATRIX]
         node_of = {self.graph.nodes[s.node].inputs[1]: s.node for s in reversed(stages)}
@@ -282,7 +283,7 @@ class Stitcher:
     def _products(self) -> dict[int, list[int]]:
         """The instructions that use each group, in order; those of tall segments get places of their own."""
         found: defaultdict[int, list[int]] = defaultdict(list)
-        for row, fields in enumerate(self.emitted.fields):
+        for row, fields in enumerate(self.emitted.instructions()):
             if fields[_OPCODE] == OPCODES["mvm"]:
                 found[fields[_ARG]].append(row)
         for number, segment in enumerate(self.segments):
@@ -295,7 +296,7 @@ class Stitcher:
         at: defaultdict[tuple[int, float], int] = defaultdict(int)
         for row in sorted(products, key=lambda row: (self._places[row], row)):
             number, key, _ = self._places[row]
-            core = self.emitted.places[row][0]
+            core = self.emitted.cores[row]
             at[core, key] += 1
             self._places[row] = (number, key, 4 * at[core, key])
 
@@ -463,8 +464,7 @@ class Stitcher:
     # The program -------------------------------------------------------------------------------------------
 
     def _assemble(self, mode: str, notes: dict[str, Any]) -> Program:
-        order = self._ranks()
-        self.emitted.places = [(core, order[i]) for i, (core, _) in enumerate(self.emitted.places)]
+        self.emitted.keys = self._ranks()
         table = self.emitted.table(self.hardware.total_cores, math.inf)
         patterns = list(self._patterns)
         pattern_ptr, pattern_offset = ragged([[offset for offset, _ in one] for one in patterns])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import final
 
 from pimloom.program import OPCODES
@@ -20,6 +21,26 @@ from pimloom.targets.crossbar.scope import Scope
 from pimloom.targets.crossbar.stages import Kind, Piece, Stage
 from pimloom.targets.crossbar.tasks import Work
 from pimloom.targets.crossbar.timetable import Task
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a ring wants of every vector that a cluster makes.
+
+    Attributes:
+        ring: the ring.
+        size_bytes: of the part.
+        source_step: bytes from vector to vector where it is made.
+        source_bytes: of a vector before the part, where it is made.
+        target_bytes: the same in the ring.
+    """
+
+    ring: Ring
+    size_bytes: int
+    source_step: int
+    source_bytes: int
+    target_bytes: int
 
 
 @final
@@ -47,7 +68,7 @@ class Transfers:
         self.outside: list[tuple[int, str, int]] = []
         self._row_stores: dict[tuple[str, int], list[int]] = defaultdict(list)
         self._row_end: dict[tuple[str, int], float] = {}
-        self._wanted_by: dict[int, list[tuple[Ring, Piece, tuple[int, int, int, int]]]] = {}  # cluster to rings of its results
+        self._wanted_by: dict[int, list[_Wanted]] = {}  # cluster to rings of its results
 
     def emit(self) -> None:
         """Emits all transfers; the tasks must have been emitted."""
@@ -73,59 +94,60 @@ class Transfers:
     def _emit_result(self, number: int, stage: Stage, index: int, task: Task) -> None:
         """Hands the result of a task to everything that wants it."""
         assert task.makes is not None
-        row = task.makes[1]
+        row, core = task.makes[1], self.scope.clusters[number].core
         if number not in self._wanted_by:
             self._wanted_by[number] = self._rings_fed(self.scope.clusters[number], stage)
-        for ring, piece, (low, high, c_start, c_stop) in self._wanted_by[number]:
-            x_start, x_stop = max(task.x_start, low), min(task.x_stop, high)
-            if x_start < x_stop and ring.first_use[row] < INFINITY:
-                self._emit_move(number, stage, index, task, ring, piece, row, (x_start, x_stop, c_start, c_stop))
+        for wanted in self._wanted_by[number]:
+            x_start, x_stop = max(task.x_start, wanted.ring.x_start), min(task.x_stop, wanted.ring.x_stop)
+            if x_start < x_stop and wanted.ring.first_use[row] < INFINITY:
+                source = self.memory.output(number, index) + (x_start - task.x_start) * wanted.source_step + wanted.source_bytes
+                got = self._emit_move(core, stage.node, task.end, (number, index), wanted, source, row, x_start, x_stop)
+                self._overwrite(wanted.ring, row, got)
+                self.arrived[id(wanted.ring)][row].append(got)
         if stage.output in self.scope.in_memory:
             self._emit_store(number, stage, index, task, row)
 
-    def _rings_fed(self, cluster: Cluster, stage: Stage) -> list[tuple[Ring, Piece, tuple[int, int, int, int]]]:
-        """Rings that want results of a cluster, with their columns and the channels of the result."""
-        fed: list[tuple[Ring, Piece, tuple[int, int, int, int]]] = []
+    def _rings_fed(self, cluster: Cluster, stage: Stage) -> list[_Wanted]:
+        """Rings that want results of a cluster, and which part of a vector."""
+        fed: list[_Wanted] = []
         for ring, piece in self.memory.readers_of.get(stage.output, ()):
             shift = piece.dst - piece.src
             c_start = max(cluster.c_start, piece.src, ring.c_start - shift)
             c_stop = min(cluster.c_stop, piece.src + piece.n, ring.c_stop - shift)
             if c_start < c_stop and ring.x_start < cluster.x_stop and cluster.x_start < ring.x_stop:
-                fed.append((ring, piece, (ring.x_start, ring.x_stop, c_start, c_stop)))
+                item = ring.item_bytes
+                fed.append(_Wanted(
+                    ring, (c_stop - c_start) * item, (cluster.c_stop - cluster.c_start) * item, (c_start - cluster.c_start) * item,
+                    (c_start + shift - ring.c_start) * item,
+                ))  # fmt: skip
         return fed
 
     def _emit_move(
-        self, number: int, stage: Stage, index: int, task: Task, ring: Ring, piece: Piece, row: int, part: tuple[int, int, int, int]
-    ) -> None:  # fmt: skip
-        """Copies or sends a part (first and last column, first and last channel) of a task's result into a ring."""
-        cluster = self.scope.clusters[number]
-        x_start, x_stop, c_start, c_stop = part
-        item, columns = ring.item_bytes, cluster.c_stop - cluster.c_start
-        out = self.memory.output(number, index)
-        out += ((x_start - task.x_start) * columns + c_start - cluster.c_start) * item
-        land = ring.address + ring.offset(row, x_start) + (c_start + piece.dst - piece.src - ring.c_start) * item
-        n, vectors = (c_stop - c_start) * item, x_stop - x_start
-        source_step, target_step = columns * item, ring.vector_bytes
+        self, core: int, node: int, end: float, task: tuple[int, int], wanted: _Wanted, source: int, row: int, x_start: int, x_stop: int
+    ) -> int:  # fmt: skip
+        """Copies or sends columns of a task's result into a ring; returns the row that writes there."""
+        number, index = task
+        ring, n, vectors = wanted.ring, wanted.size_bytes, x_stop - x_start
+        land = ring.address + ring.offset(row, x_start) + wanted.target_bytes
+        source_step, target_step = wanted.source_step, ring.vector_bytes
         if source_step == n == target_step:
             n, vectors = n * vectors, 1
         tail = self.compute.tails[number][index]
-        if ring.core == cluster.core:
-            got = self.emitted.add(
-                ring.core, task.end, OPCODES["copy"], stage.node, [tail], dst=land, src1=out, dst_step=target_step,
-                src1_step=source_step, length=n, count=vectors,
+        if ring.core == core:
+            got = read = self.emitted.add(
+                core, end, OPCODES["copy"], node, [tail], dst=land, src1=source, dst_step=target_step, src1_step=source_step,
+                length=n, count=vectors,
             )  # fmt: skip
-            self.reads_of_output[number][index].append(got)
         else:
-            send = self.emitted.add(
-                cluster.core, task.end, OPCODES["send"], stage.node, [tail], src1=out, src1_step=source_step, length=n, count=vectors
+            read = self.emitted.add(
+                core, end, OPCODES["send"], node, [tail], src1=source, src1_step=source_step, length=n, count=vectors
             )
             got = self.emitted.add(
-                ring.core, task.end, OPCODES["receive"], stage.node, [], dst=land, dst_step=target_step, length=n, count=vectors
+                ring.core, end, OPCODES["receive"], node, [], dst=land, dst_step=target_step, length=n, count=vectors
             )
-            self.emitted.pair(send, got)
-            self.reads_of_output[number][index].append(send)
-        self._overwrite(ring, row, got)
-        self.arrived[id(ring)][row].append(got)
+            self.emitted.pair(read, got)
+        self.reads_of_output[number][index].append(read)
+        return got
 
     def _overwrite(self, ring: Ring, row: int, writer: int) -> None:
         """A write into a slot waits for the readers of what was there."""
