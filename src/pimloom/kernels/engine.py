@@ -27,7 +27,9 @@ Order of events at equal time: completions, requests of local resources, issue, 
 processor, then age of the instance, then phase. All passes and the handshake last at least one cycle, so nothing that
 one processor does at time t changes what another does at t except through completions, which come first.
 A processor that waits for nobody therefore runs ahead through its local events: the result is the same and the global
-heap is touched only for shared resources and for processors with an open wait.
+heap is touched only for shared resources and for processors with an open wait. One that waits for nothing but messages
+runs ahead, too, as far as no message can reach it: a send tells its end when its last request is served, `ahead` cycles
+before it at least, and nobody is served before the earliest entry of the agenda.
 """
 
 from __future__ import annotations
@@ -78,9 +80,9 @@ _NO_ROOM = 1
 _HELD = 2
 _FINISHED = 3
 
-# What is known of an instance in flight, one line of a table per slot.
-_ROW, _BEGIN, _END, _MARK, _WAITED, _COLUMN, _SINCE, _SAMPLE = range(8)
-_PLACE, _MISSING, _READY, _POSTED, _STARTED, _DEPENDED, _LINE = range(8, 15)
+# What is known of an instance in flight, one line of a table per slot; what a request of a resource needs comes first.
+_ROW, _LINE, _BEGIN, _END, _MARK, _WAITED, _COLUMN, _STARTED = range(8)
+_PLACE, _MISSING, _READY, _POSTED, _SINCE, _DEPENDED, _SAMPLE = range(8, 15)
 SLOT = 16  # length of a line
 
 # A key of an event: class, age of the instance, phase, slot.
@@ -106,7 +108,8 @@ def run(
     window, queue, issue_cycles, in_order, serial, handshake, hop, wormhole, capacity,
     times, waits, where, rounds, place, report,
     free, last, n_commands, events, n_events, issue_at, flying, s_free, s_n_free, retired_at, issued, retired, in_queue,
-    pc, iteration, age, state, led, state_since, held_slot, open_waits, order, ring, following, queued, is_far, heap, todo, in_todo,
+    pc, iteration, age, state, led, state_since, held_slot, ahead, open_waits, open_receives,
+    order, ring, following, queued, is_far, heap, todo, in_todo,
 ):  # fmt: skip
     """Simulates all streams to their end.
 
@@ -172,7 +175,9 @@ def run(
         led: int8[P], whether the lead of the next row has passed.
         state_since: int64[P], cycle since which there is no room.
         held_slot: int64[P], instance that issue waits for, -1 for none.
-        open_waits: int64[P], things awaited from other processors.
+        ahead: int64[P], least cycles from the last request of a send to the end of the message, of those that each processor receives.
+        open_waits: int64[P], things awaited from other processors, but for
+        open_receives: int64[P], messages awaited.
         order: int64[4], state of the queue of processors.
         ring: int64[RING], first processor of each bucket.
         following: int64[P], next processor of the bucket.
@@ -227,11 +232,13 @@ def run(
                     event = key >> _CLASS_BITS
             if time == NEVER:
                 break
-            if must_queue and (event == _SHARED or open_waits[p] > 0):
+            if must_queue and (event == _SHARED or open_waits[p] > 0 or open_receives[p] > 0):
                 entry = ((time * 4 + event) << p_bits) | p
                 if queued[p] == entry:
                     break
-                if todo_n > 0 or earliest(order, ring, queued, heap, p_bits) < entry:
+                first = earliest(order, ring, queued, heap, p_bits)
+                may_go = event != _SHARED and open_waits[p] == 0 and time < (first >> (p_bits + 2)) + ahead[p]
+                if todo_n > 0 or (first < entry and not may_go):
                     if queued[p] >= 0:
                         leave(order, ring, following, queued, is_far, p, p_bits)
                     enter(order, ring, following, queued, is_far, heap, p, entry, p_bits)
@@ -252,15 +259,18 @@ def run(
                     flying[s + _POSTED] = 1
                     flying[s + _SINCE] = time
                     if other < 0 or flying[other * SLOT + _POSTED] == 0:
-                        open_waits[p] += 1
+                        if forms[flying[s + _LINE] + KIND] == SEND:
+                            open_waits[p] += 1
+                        else:
+                            open_receives[p] += 1
                         continue
                     meet = max(time, flying[other * SLOT + _SINCE])  # the other end may have run ahead
                     send, send_p = (p * slots + slot, p) if forms[flying[s + _LINE] + KIND] == SEND else (other, other_p)
                     send_row = flying[send * SLOT + _ROW]
                     waits[send_row * N_WAITS + WAIT_MESSAGE] += meet - flying[send * SLOT + _SINCE]
-                    if send_p != p:
+                    if forms[flying[s + _LINE] + KIND] != SEND:
                         open_waits[send_p] -= 1
-                        open_waits[p] += 1  # the receive waits for the data
+                        open_receives[p] += 1  # for the data
                     line = flying[send * SLOT + _LINE]
                     key = _key(forms, line, forms[line + POSTS], flying[send * SLOT + _MARK])
                     if not push(events, n_events, capacity, send_p, meet + handshake, key):
@@ -292,6 +302,21 @@ def run(
                     flying[s + _END] -= 1
                     if flying[s + _END] == 0:
                         replace(events, n_events, capacity, p, begin + passing, mark)
+                        if forms[line + KIND] == SEND:
+                            # The receive goes on when the send is done: it is told now, so that its processor can run ahead until then.
+                            other_row = rows[row * ROW + PARTNER]
+                            other_p = processor[other_row]
+                            other = where[other_row * kept + flying[s + _COLUMN]]
+                            open_receives[other_p] -= 1
+                            waits[other_row * N_WAITS + WAIT_MESSAGE] += begin + passing - flying[other * SLOT + _SINCE]
+                            other_line = flying[other * SLOT + _LINE]
+                            key = _key(forms, other_line, forms[other_line + POSTS], flying[other * SLOT + _MARK])
+                            if not push(events, n_events, capacity, other_p, begin + passing, key):
+                                failed, failed_p = QUEUE_OVERFLOW, other_p
+                            if in_todo[other_p] == 0:
+                                todo[todo_n] = other_p
+                                in_todo[other_p] = 1
+                                todo_n += 1
                     else:
                         drop(events, n_events, capacity, p)
                 if to_begin > 0 and ((phase + 1 == n) if serial else (phase == 1 or n == 1)):
@@ -331,20 +356,6 @@ def run(
                         state[p] = _ISSUING
                         waits[waiting * N_WAITS + WAIT_WINDOW] += time - state_since[p]
                         issue_at[p] = time
-                if forms[line + KIND] == SEND:
-                    other_row = rows[row * ROW + PARTNER]
-                    other_p = processor[other_row]
-                    other = where[other_row * kept + column]
-                    open_waits[other_p] -= 1
-                    waits[other_row * N_WAITS + WAIT_MESSAGE] += time - flying[other * SLOT + _SINCE]
-                    other_line = flying[other * SLOT + _LINE]
-                    key = _key(forms, other_line, forms[other_line + POSTS], flying[other * SLOT + _MARK])
-                    if not push(events, n_events, capacity, other_p, time, key):
-                        failed, failed_p = QUEUE_OVERFLOW, other_p
-                    if in_todo[other_p] == 0:
-                        todo[todo_n] = other_p
-                        in_todo[other_p] = 1
-                        todo_n += 1
                 sample = flying[s + _SAMPLE]
                 for e in range(next_ptr[row], next_ptr[row + 1]):
                     if sample + next_distance[e] >= samples:

@@ -80,6 +80,22 @@ def _commands(timing: Timing) -> tuple[Array, Array, int]:
     return np.zeros(timing.shared.size, np.int64), last, commands
 
 
+def _aligned(n: int) -> Array:
+    """int64[n], zeros that begin with a line of the processor's cache."""
+    array = np.zeros(n + 8, np.int64)
+    first = -(array.ctypes.data // 8) % 8
+    return array[first : first + n]
+
+
+def _ahead(timing: Timing) -> Array:
+    """int64[P]: least cycles from the last request of a send to its end, of all that a processor receives."""
+    found = np.full(timing.n_processors, booking.MAX_TIME, np.int64)
+    receives = np.flatnonzero(timing.kind[timing.form] == booking.RECEIVE)
+    forms = timing.form[timing.partner[receives]]
+    np.minimum.at(found, timing.processor()[receives], timing.phase_pass[forms, timing.n_phases[forms] - 1])
+    return found
+
+
 def _scratch(timing: Timing, capacity: int) -> tuple[object, ...]:
     """What the kernel works on, in its order."""
     p, slots = timing.n_processors, timing.window + timing.queue
@@ -93,9 +109,9 @@ def _scratch(timing: Timing, capacity: int) -> tuple[object, ...]:
     free_slots = np.tile(np.arange(slots - 1, -1, -1, dtype=np.int32), p)
     return (
         np.empty(2 * p * capacity, np.int64), zeros(), zeros(),
-        zeros(p * slots * kernel.SLOT), free_slots, np.full(p, slots, np.int64), none(p * timing.window), zeros(), zeros(), zeros(),
-        timing.stream_ptr[:-1].copy(), zeros(), zeros(), zeros(p, np.int8), zeros(p, np.int8), zeros(), none(), zeros(),
-        zeros(4), none(agenda.RING), none(), none(), zeros(p, np.int8), np.empty(4 * p + 64, np.int64),
+        _aligned(p * slots * kernel.SLOT), free_slots, np.full(p, slots, np.int64), none(p * timing.window), zeros(), zeros(), zeros(),
+        timing.stream_ptr[:-1].copy(), zeros(), zeros(), zeros(p, np.int8), zeros(p, np.int8), zeros(), none(),
+        _ahead(timing), zeros(), zeros(), zeros(4), none(agenda.RING), none(), none(), zeros(p, np.int8), np.empty(4 * p + 64, np.int64),
         np.arange(p - 1, -1, -1, dtype=np.int32), np.ones(p, np.int8),
     )  # fmt: skip
 
