@@ -51,6 +51,13 @@ def _depthwise(b: GraphBuilder) -> tuple[str, ...]:
     return (conv(b, h, 5, (1, 1)),)
 
 
+def _wide_depthwise(b: GraphBuilder) -> tuple[str, ...]:
+    """Channels for several slices of a depthwise stage."""
+    h = conv(b, image(b, 6), 72, (1, 1))
+    h = conv(b, b.add("Relu", h), 72, (3, 3), group=72)
+    return (conv(b, h, 5, (1, 1)),)
+
+
 def _multiplier(b: GraphBuilder) -> tuple[str, ...]:
     return (conv(b, image(b, 6), 12, (3, 3), group=6),)
 
@@ -210,7 +217,8 @@ def _two_inputs(b: GraphBuilder) -> tuple[str, ...]:
 
 
 MADE: Mapping[str, Make] = {
-    "dilated": _dilated, "grouped": _grouped, "depthwise": _depthwise, "multiplier": _multiplier, "asymmetric pads": _asymmetric,
+    "dilated": _dilated, "grouped": _grouped, "depthwise": _depthwise, "wide depthwise": _wide_depthwise,
+    "multiplier": _multiplier, "asymmetric pads": _asymmetric,
     "strided": _strided, "ceil-mode pools": _ceil_pool, "average pools": _average_pool, "1d": _one_d, "three images": _images,
     "concat split slice": _concat_split_slice, "dense block": _dense_block, "squeeze excite": _squeeze_excite, "even mean": _even_mean,
     "residual": _residual, "full constant": _full_constant, "softmax norm": _softmax_norm, "attention": _attention,

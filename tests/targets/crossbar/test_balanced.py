@@ -18,7 +18,7 @@ from pimloom.program import Program
 from pimloom.simulate import cost, engine
 from pimloom.targets import Mode, Request
 from pimloom.targets.crossbar import compile as compile_module
-from pimloom.targets.crossbar.bundles import Estimator, Wish, capacity_of, is_windowed
+from pimloom.targets.crossbar.bundles import LEAST_SLICE, Estimator, Wish, capacity_of, is_windowed
 from pimloom.targets.crossbar.compile import _ROOMY, FREE_ROWS, GOOD, MANY_ROWS, Trial, _Search, compile_network, lower
 from pimloom.targets.crossbar.compile import trials as search_trials
 from pimloom.targets.crossbar.cores import Policy
@@ -28,7 +28,7 @@ from pimloom.targets.crossbar.scope import Scope
 from pimloom.targets.crossbar.stages import Kind
 from pimloom.targets.crossbar.tasks import Work
 
-WITH_WINDOWS = ("tiny_cnn", "depthwise", "ceil-mode pools", "average pools")
+WITH_WINDOWS = ("tiny_cnn", "depthwise", "wide depthwise", "ceil-mode pools", "average pools")
 NETWORKS = (*WITH_WINDOWS, "residual", "grouped", "dense block", "squeeze excite")
 
 
@@ -99,6 +99,24 @@ def test_windows_do_not_follow_classes_of_rows() -> None:
                 assert parts[0][0] == 0 and parts[-1][1] == stage.shape.width
                 assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
     assert found
+
+
+@pytest.mark.parametrize("where", ["many small cores", "isaac"])
+def test_depthwise_stages_are_cut_into_slices_of_channels_first(where: str) -> None:
+    """A slice needs no column of its neighbours; slices are wide enough for lanes and memory, and the rest of the parts are columns."""
+    _, mapped = balanced("wide depthwise", where)
+    hardware = machine(where)
+    (stage,) = (s for s in mapped.flow.stages if s.kind is Kind.STENCIL)
+    line = mapped.placement.clusters[stage.index]
+    slices, columns = ({(getattr(c, f"{axis}_start"), getattr(c, f"{axis}_stop")) for c in line} for axis in "cx")
+    assert len(slices) == 2
+    assert min(high - low for low, high in slices) >= LEAST_SLICE * hardware.core.vector_unit.lanes
+    assert len(columns) <= stage.shape.width / 2
+    assert len(line) == len(slices) * len(columns)
+    done = np.zeros((stage.shape.width, stage.shape.channels), int)
+    for c in line:
+        done[c.x_start : c.x_stop, c.c_start : c.c_stop] += 1
+    assert (done == 1).all()
 
 
 def test_a_bundle_asks_for_ports_and_places() -> None:

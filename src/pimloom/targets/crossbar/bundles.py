@@ -26,6 +26,7 @@ PORT_SHARE = 0.8  # of the time of a sample that a local memory's port should be
 WINDOW_SHARE = 0.5  # of an issue window for MVMs that are under way; the rest is for what waits
 SHARED_COLUMNS = 2.0  # columns of a window's reach beyond its stride, times this: the least that a part of a row should take
 WINDOW_WORK = 0.15  # of the time of a sample that windows of one stage should take of a core
+LEAST_SLICE = 2  # of a depthwise stage's channels, in what fills the vector unit and a beat of the local memory
 SKIP_ROWS = 8.0  # rows that the second operand of an element-wise stage waits for (assumed; placing again corrects it)
 SLACK_ROWS = 2.0  # rows that a ring holds beyond the least
 
@@ -180,6 +181,17 @@ class Estimator:
         least = max(1.0, SHARED_COLUMNS * (window.reach(1) - window.stride[1]) / window.stride[1])
         work = stage.shape.rows * width * self._window_work(stage, channels)
         return max(1, min(width, math.ceil(max(width / least, work / (WINDOW_WORK * period_cycles) if period_cycles else 1.0))))
+
+    def slices(self, stage: Stage, channels: int, parts: int) -> int:
+        """Slices of the channels in which so many parts of a depthwise stage are cut, and each then into columns.
+
+        A slice has no margin that several parts receive, as columns have; narrow ones are many short messages and idle lanes.
+        """
+        if stage.kind is not Kind.STENCIL:
+            return 1
+        core, item = self._hardware.core, self._flow.graph.types[stage.output].itemsize_bytes
+        narrow = max(core.vector_unit.lanes, -(-core.local_memory.width_bytes // item))
+        return max(1, min(parts, channels // (LEAST_SLICE * narrow)))
 
     def _window_work(self, stage: Stage, channels: int) -> float:
         """Cycles that one window takes of a core: of its vector unit or the port of its local memory, whichever is more."""

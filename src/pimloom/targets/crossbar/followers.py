@@ -92,15 +92,18 @@ class Followers:
             if classes == 1:
                 made += group
                 continue
-            width = stage.shape.width
-            count = min(self._estimator.parts(stage, c_stop - c_start, self._period), self._hardware.total_cores)
+            width, channels = stage.shape.width, c_stop - c_start
+            count = min(self._estimator.parts(stage, channels, self._period), self._hardware.total_cores)
+            slices = self._estimator.slices(stage, channels, count)
+            columns = -(-count // slices)
             cores: list[int] = []
-            for low, high in itertools.pairwise(width * i // count for i in range(count + 1)):
-                wish = self._estimator.window_wish(stage, classes, high - low, c_stop - c_start)
-                core = self._shelf.take(wish, cores)
-                assert core is not None
-                cores.append(core)
-                made.append(Cluster(stage.index, core, (0, 1), low, high, c_start, c_stop))
+            for low, high in itertools.pairwise(width * i // columns for i in range(columns + 1)):
+                for first, last in itertools.pairwise(c_start + channels * i // slices for i in range(slices + 1)):
+                    wish = self._estimator.window_wish(stage, classes, high - low, last - first)
+                    core = self._shelf.take(wish, cores)
+                    assert core is not None
+                    cores.append(core)
+                    made.append(Cluster(stage.index, core, (0, 1), low, high, first, last))
         return made
 
     def _thinned(self, clusters: list[Cluster], stage: Stage) -> list[Cluster]:
@@ -117,7 +120,7 @@ class Followers:
             cores = [cluster.core, *self._pool.emptiest(count - 1)]
             thin += [
                 replace(cluster, core=core, c_start=low, c_stop=high)
-                for core, (low, high) in zip(cores, itertools.pairwise(cuts), strict=True)
+                for core, (low, high) in zip(itertools.cycle(cores), itertools.pairwise(cuts), strict=False)  # again, where cores run out
             ]
         return thin
 
