@@ -80,6 +80,18 @@ def test_outputs_are_near_the_float_network() -> None:
         assert compiled.verify(reference=reference).ok
 
 
+def test_the_reference_is_the_network_as_it_is_written() -> None:
+    """Zeros around what is all negative are the maxima at the edge; an optimised reference pads with -inf instead."""
+    pytest.importorskip("onnxruntime")
+    b = GraphBuilder("padded")
+    h = b.add("Conv", b.input("x", (1, 2, 8, 8)), b.seeded("w", (4, 2, 1, 1), std=0.1), b.constant("b", np.full(4, -3.0, np.float32)))
+    h = b.add("Pad", h, pads=(0, 0, 1, 1, 0, 0, 1, 1))
+    result = api.run(b.finish(b.add("MaxPool", h, kernel_shape=(3, 3), strides=(2, 2))), "toy", effort=0)
+    assert result.verification is not None
+    assert result.verification.reference == "onnxruntime"
+    assert result.verification.ok
+
+
 def test_same_arguments_same_program() -> None:
     one, two = (api.compile("tiny_cnn", "toy", effort=1, seed=4).program for _ in range(2))
     assert np.array_equal(one.rows, two.rows) and np.array_equal(one.dep_row, two.dep_row)
