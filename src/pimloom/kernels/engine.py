@@ -28,8 +28,7 @@ processor, then age of the instance, then phase. All passes and the handshake la
 one processor does at time t changes what another does at t except through completions, which come first.
 A processor that waits for nobody therefore runs ahead through its local events: the result is the same and the global
 heap is touched only for shared resources and for processors with an open wait. One that waits for nothing but messages
-runs ahead, too, as far as no message can reach it: a send tells its end when its last request is served, `ahead` cycles
-before it at least, and nobody is served before the earliest entry of the agenda.
+runs ahead, too, as far as none can reach it.
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ def run(
     window, queue, issue_cycles, in_order, serial, handshake, hop, wormhole, capacity,
     times, waits, where, rounds, place, report,
     free, last, n_commands, events, n_events, issue_at, flying, s_free, s_n_free, retired_at, issued, retired, in_queue,
-    pc, iteration, age, state, led, state_since, held_slot, ahead, open_waits, open_receives,
+    pc, iteration, age, state, led, state_since, held_slot, wait_ahead, send_ahead, receive_ahead, open_waits, open_sends, open_receives,
     order, ring, following, queued, is_far, heap, todo, in_todo,
 ):  # fmt: skip
     """Simulates all streams to their end.
@@ -149,9 +148,10 @@ def run(
         hop: int. Cycles from one link of a route to the next.
         wormhole: int. 1 where a message holds its whole route.
         capacity: int. Events that one processor may have pending.
-        times: int64[n * kept * 2], cycles. Out: when an instance first starts a phase, and when it is done; filled with -1.
+        times: int64[2 * kept * n], cycles. Out: when instances are done, sample by sample, and when they first start a phase; filled
+            with -1.
         waits: int64[n * N_WAITS], cycles. Out: waiting time of each row by cause, over all samples.
-        where: int32[n * kept]. Scratch, filled with -1: the slot of an instance in flight.
+        where: int32[kept * n]. Scratch, filled with -1: the slot of an instance in flight.
         rounds: int64[P]. Out: iterations that each processor has issued to their end.
         place: int64[P]. Out: rows that it has issued of the iteration after that.
         report: int64[4]. Out: instances done, events handled, and on failure the processor and row.
@@ -175,9 +175,12 @@ def run(
         led: int8[P], whether the lead of the next row has passed.
         state_since: int64[P], cycle since which there is no room.
         held_slot: int64[P], instance that issue waits for, -1 for none.
-        ahead: int64[P], least cycles from the last request of a send to the end of the message, of those that each processor receives.
-        open_waits: int64[P], things awaited from other processors, but for
-        open_receives: int64[P], messages awaited.
+        wait_ahead: int64[P], least cycles from an event of another processor until a row that is awaited from it can be done.
+        send_ahead: int64[P], the same until a send that waits can change what its processor does by itself.
+        receive_ahead: int64[P], the same until a receive that waits can.
+        open_waits: int64[P], rows awaited from other processors.
+        open_sends: int64[P], sends that wait for their receive.
+        open_receives: int64[P], receives that wait for their send.
         order: int64[4], state of the queue of processors.
         ring: int64[RING], first processor of each bucket.
         following: int64[P], next processor of the bucket.
@@ -191,6 +194,7 @@ def run(
         OK, DEADLOCK, QUEUE_OVERFLOW or TIME_OVERFLOW.
     """
     n_procs = stream_ptr.size - 1
+    n_rows = processor.size
     slots = window + queue
     p_bits = 1
     while (1 << p_bits) < n_procs:
@@ -232,12 +236,14 @@ def run(
                     event = key >> _CLASS_BITS
             if time == NEVER:
                 break
-            if must_queue and (event == _SHARED or open_waits[p] > 0 or open_receives[p] > 0):
+            if must_queue and (event == _SHARED or open_waits[p] > 0 or open_sends[p] > 0 or open_receives[p] > 0):
                 entry = ((time * 4 + event) << p_bits) | p
                 if queued[p] == entry:
                     break
                 first = earliest(order, ring, queued, heap, p_bits)
-                may_go = event != _SHARED and open_waits[p] == 0 and time < (first >> (p_bits + 2)) + ahead[p]
+                least = time - (first >> (p_bits + 2))
+                may_go = event != _SHARED and (open_waits[p] == 0 or least < wait_ahead[p])
+                may_go = may_go and (open_sends[p] == 0 or least < send_ahead[p]) and (open_receives[p] == 0 or least < receive_ahead[p])
                 if todo_n > 0 or (first < entry and not may_go):
                     if queued[p] >= 0:
                         leave(order, ring, following, queued, is_far, p, p_bits)
@@ -255,12 +261,12 @@ def run(
                     # Send and receive meet.
                     other_row = rows[row * ROW + PARTNER]
                     other_p = processor[other_row]
-                    other = where[other_row * kept + flying[s + _COLUMN]]
+                    other = where[flying[s + _COLUMN] * n_rows + other_row]
                     flying[s + _POSTED] = 1
                     flying[s + _SINCE] = time
                     if other < 0 or flying[other * SLOT + _POSTED] == 0:
                         if forms[flying[s + _LINE] + KIND] == SEND:
-                            open_waits[p] += 1
+                            open_sends[p] += 1
                         else:
                             open_receives[p] += 1
                         continue
@@ -269,7 +275,7 @@ def run(
                     send_row = flying[send * SLOT + _ROW]
                     waits[send_row * N_WAITS + WAIT_MESSAGE] += meet - flying[send * SLOT + _SINCE]
                     if forms[flying[s + _LINE] + KIND] != SEND:
-                        open_waits[send_p] -= 1
+                        open_sends[send_p] -= 1
                         open_receives[p] += 1  # for the data
                     line = flying[send * SLOT + _LINE]
                     key = _key(forms, line, forms[line + POSTS], flying[send * SLOT + _MARK])
@@ -301,21 +307,57 @@ def run(
                 else:
                     flying[s + _END] -= 1
                     if flying[s + _END] == 0:
-                        replace(events, n_events, capacity, p, begin + passing, mark)
+                        # Now it is known when it will be done, and who waits for that is told: its processor can run ahead until then.
+                        done = begin + passing
+                        replace(events, n_events, capacity, p, done, mark)
+                        column = flying[s + _COLUMN]
+                        times[column * n_rows + row] = done
                         if forms[line + KIND] == SEND:
-                            # The receive goes on when the send is done: it is told now, so that its processor can run ahead until then.
                             other_row = rows[row * ROW + PARTNER]
                             other_p = processor[other_row]
-                            other = where[other_row * kept + flying[s + _COLUMN]]
+                            other = where[column * n_rows + other_row]
                             open_receives[other_p] -= 1
-                            waits[other_row * N_WAITS + WAIT_MESSAGE] += begin + passing - flying[other * SLOT + _SINCE]
+                            waits[other_row * N_WAITS + WAIT_MESSAGE] += done - flying[other * SLOT + _SINCE]
                             other_line = flying[other * SLOT + _LINE]
                             key = _key(forms, other_line, forms[other_line + POSTS], flying[other * SLOT + _MARK])
-                            if not push(events, n_events, capacity, other_p, begin + passing, key):
+                            if not push(events, n_events, capacity, other_p, done, key):
                                 failed, failed_p = QUEUE_OVERFLOW, other_p
                             if in_todo[other_p] == 0:
                                 todo[todo_n] = other_p
                                 in_todo[other_p] = 1
+                                todo_n += 1
+                        sample = flying[s + _SAMPLE]
+                        for e in range(next_ptr[row], next_ptr[row + 1]):
+                            if sample + next_distance[e] >= samples:
+                                continue
+                            target = next_row[e]
+                            other_column = column + next_distance[e]
+                            while other_column >= kept:
+                                other_column -= kept
+                            other = where[other_column * n_rows + target]
+                            if other < 0:
+                                continue
+                            owner = processor[target]
+                            o = other * SLOT
+                            flying[o + _MISSING] -= 1
+                            flying[o + _READY] = max(flying[o + _READY], done)
+                            if owner != p:
+                                open_waits[owner] -= 1
+                            if flying[o + _MISSING] == 0:
+                                ready = flying[o + _READY]
+                                flying[o + _DEPENDED] = ready - flying[o + _SINCE]
+                                flying[o + _SINCE] = ready
+                                other_line = flying[o + _LINE]
+                                first = 0 if forms[other_line + KIND] == COMPUTE or forms[other_line + POSTS] > 0 else _POST
+                                if not push(events, n_events, capacity, owner, ready, _key(forms, other_line, first, flying[o + _MARK])):
+                                    failed, failed_p = QUEUE_OVERFLOW, owner
+                                if held_slot[owner] == other:
+                                    held_slot[owner] = -1
+                                    state[owner] = _ISSUING
+                                    issue_at[owner] = ready + issue_cycles
+                            if owner != p and in_todo[owner] == 0:
+                                todo[todo_n] = owner
+                                in_todo[owner] = 1
                                 todo_n += 1
                     else:
                         drop(events, n_events, capacity, p)
@@ -331,9 +373,8 @@ def run(
                 s = (p * slots + slot) * SLOT
                 row = flying[s + _ROW]
                 column = flying[s + _COLUMN]
-                times[2 * (row * kept + column)] = flying[s + _STARTED]
-                times[2 * (row * kept + column) + 1] = time
-                where[row * kept + column] = -1
+                times[(kept + column) * n_rows + row] = flying[s + _STARTED]
+                where[column * n_rows + row] = -1
                 waits[row * N_WAITS + WAIT_RESOURCE] += flying[s + _WAITED]
                 waits[row * N_WAITS + WAIT_DEPENDENCY] += flying[s + _DEPENDED]
                 flying[s + _WAITED] = 0
@@ -356,39 +397,6 @@ def run(
                         state[p] = _ISSUING
                         waits[waiting * N_WAITS + WAIT_WINDOW] += time - state_since[p]
                         issue_at[p] = time
-                sample = flying[s + _SAMPLE]
-                for e in range(next_ptr[row], next_ptr[row + 1]):
-                    if sample + next_distance[e] >= samples:
-                        continue
-                    target = next_row[e]
-                    other_column = column + next_distance[e]
-                    while other_column >= kept:
-                        other_column -= kept
-                    other = where[target * kept + other_column]
-                    if other < 0:
-                        continue
-                    owner = processor[target]
-                    o = other * SLOT
-                    flying[o + _MISSING] -= 1
-                    flying[o + _READY] = max(flying[o + _READY], time)
-                    if owner != p:
-                        open_waits[owner] -= 1
-                    if flying[o + _MISSING] == 0:
-                        ready = flying[o + _READY]
-                        flying[o + _DEPENDED] = ready - flying[o + _SINCE]
-                        flying[o + _SINCE] = ready
-                        line = flying[o + _LINE]
-                        first = 0 if forms[line + KIND] == COMPUTE or forms[line + POSTS] > 0 else _POST
-                        if not push(events, n_events, capacity, owner, ready, _key(forms, line, first, flying[o + _MARK])):
-                            failed, failed_p = QUEUE_OVERFLOW, owner
-                        if held_slot[owner] == other:
-                            held_slot[owner] = -1
-                            state[owner] = _ISSUING
-                            issue_at[owner] = ready + issue_cycles
-                    if owner != p and in_todo[owner] == 0:
-                        todo[todo_n] = owner
-                        in_todo[owner] = 1
-                        todo_n += 1
             else:
                 # Issue: skip the rows that are not active in this iteration, then take the next one.
                 row = pc[p]
@@ -435,9 +443,9 @@ def run(
                 flying[s + _POSTED] = 0
                 flying[s + _SINCE] = time
                 age[p] += 1
-                where[row * kept + column] = p * slots + slot
+                where[column * n_rows + row] = p * slots + slot
                 if kept < samples:
-                    times[2 * (row * kept + column) + 1] = -1
+                    times[column * n_rows + row] = -1
                 if detached:
                     in_queue[p] += 1
                 else:
@@ -452,7 +460,7 @@ def run(
                     other_column = column - dep_distance[e]
                     while other_column < 0:
                         other_column += kept
-                    finished = times[2 * (dep_row[e] * kept + other_column) + 1]
+                    finished = times[other_column * n_rows + dep_row[e]]
                     if finished < 0:
                         missing += 1
                         if processor[dep_row[e]] != p:

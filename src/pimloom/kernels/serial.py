@@ -81,7 +81,8 @@ def run(
         handshake: int. Cycles from the meeting of send and receive to the start, at least 1.
         hop: int. Cycles from one link of a route to the next.
         wormhole: int. 1 where a message holds its whole route.
-        times: int64[n * kept * 2], cycles. Out: when an instance first starts a phase, and when it is done; filled with -1.
+        times: int64[2 * kept * n], cycles. Out: when instances are done, sample by sample, and when they first start a phase; filled
+            with -1.
         waits: int64[n * N_WAITS], cycles. Out: waiting time of each row by cause, over all samples.
         rounds: int64[P]. Out: iterations that each processor has issued to their end.
         place: int64[P]. Out: rows that it has issued of the iteration after that.
@@ -97,6 +98,7 @@ def run(
         OK, DEADLOCK or TIME_OVERFLOW.
     """
     n_procs = stream_ptr.size - 1
+    n_rows = processor.size
     n_todo = 0
     for p in range(n_procs - 1, -1, -1):
         state[p * STATE + _PC] = stream_ptr[p]
@@ -156,7 +158,7 @@ def run(
                 line = rows[row * ROW + FORM] * LINE
                 column = sample if kept >= samples else sample % kept
                 if kept < samples:
-                    times[2 * (row * kept + column) + 1] = -1
+                    times[column * n_rows + row] = -1
                 state[base + _PC] = row + 1
                 state[base + _IN_FLIGHT] = row
                 state[base + _SAMPLE] = sample
@@ -173,7 +175,7 @@ def run(
                     other_column = column - dep_distance[e]
                     while other_column < 0:
                         other_column += kept
-                    finished = times[2 * (dep_row[e] * kept + other_column) + 1]
+                    finished = times[other_column * n_rows + dep_row[e]]
                     if finished < 0:
                         missing += 1
                     elif finished > ready:
@@ -263,8 +265,8 @@ def run(
                 break
             column = state[base + _COLUMN]
             sample = state[base + _SAMPLE]
-            times[2 * (row * kept + column)] = state[base + _BEGUN]
-            times[2 * (row * kept + column) + 1] = now
+            times[(kept + column) * n_rows + row] = state[base + _BEGUN]
+            times[column * n_rows + row] = now
             waits[row * N_WAITS + WAIT_RESOURCE] += state[base + _WAITED]
             n_done += 1
             state[base + _IN_FLIGHT] = _NOTHING

@@ -87,13 +87,25 @@ def _aligned(n: int) -> Array:
     return array[first : first + n]
 
 
-def _ahead(timing: Timing) -> Array:
-    """int64[P]: least cycles from the last request of a send to its end, of all that a processor receives."""
-    found = np.full(timing.n_processors, booking.MAX_TIME, np.int64)
-    receives = np.flatnonzero(timing.kind[timing.form] == booking.RECEIVE)
-    forms = timing.form[timing.partner[receives]]
-    np.minimum.at(found, timing.processor()[receives], timing.phase_pass[forms, timing.n_phases[forms] - 1])
-    return found
+def _ahead(timing: Timing) -> tuple[Array, Array, Array]:
+    """Three of int64[P]: see `kernels.engine.run`.
+
+    Who waits hears of the end of a row when the last request of that is served. A send that asks for something shared when it has met
+    its receive keeps its turn; what concerns its own processor comes a pass later.
+    """
+    t, processor, kind = timing, timing.processor(), timing.kind[timing.form]
+    of_waits, of_sends, of_receives = (np.full(t.n_processors, booking.MAX_TIME, np.int64) for _ in range(3))
+    last = t.phase_pass[np.arange(t.n_forms), t.n_phases - 1]
+    waiting = np.repeat(processor, np.diff(t.dep_ptr))
+    is_far = waiting != processor[t.dep_row]
+    np.minimum.at(of_waits, waiting[is_far], last[t.form[t.dep_row[is_far]]])
+    sends, receives = np.flatnonzero(kind == booking.SEND), np.flatnonzero(kind == booking.RECEIVE)
+    forms = t.form[sends]
+    res, passing = t.phase_res[forms, t.posts[forms]], t.phase_pass[forms, t.posts[forms]]
+    is_shared = (res < 0) | (t.shared[np.maximum(res, 0)] != 0)
+    np.minimum.at(of_sends, processor[sends], np.where(is_shared, passing, 0) + t.handshake_cycles)
+    np.minimum.at(of_receives, processor[receives], last[t.form[t.partner[receives]]])
+    return of_waits, of_sends, of_receives
 
 
 def _scratch(timing: Timing, capacity: int) -> tuple[object, ...]:
@@ -111,7 +123,8 @@ def _scratch(timing: Timing, capacity: int) -> tuple[object, ...]:
         np.empty(2 * p * capacity, np.int64), zeros(), zeros(),
         _aligned(p * slots * kernel.SLOT), free_slots, np.full(p, slots, np.int64), none(p * timing.window), zeros(), zeros(), zeros(),
         timing.stream_ptr[:-1].copy(), zeros(), zeros(), zeros(p, np.int8), zeros(p, np.int8), zeros(), none(),
-        _ahead(timing), zeros(), zeros(), zeros(4), none(agenda.RING), none(), none(), zeros(p, np.int8), np.empty(4 * p + 64, np.int64),
+        *_ahead(timing), zeros(), zeros(), zeros(),
+        zeros(4), none(agenda.RING), none(), none(), zeros(p, np.int8), np.empty(4 * p + 64, np.int64),
         np.arange(p - 1, -1, -1, dtype=np.int32), np.ones(p, np.int8),
     )  # fmt: skip
 
@@ -130,7 +143,7 @@ def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
     if timing.until_cycles:
         samples = iterations = MOST_ROUNDS
         kept = _rounds_kept(timing)
-    times = np.full(n * kept * 2, -1, np.int64)
+    times = np.full(2 * kept * n, -1, np.int64)
     rounds, place = np.zeros(timing.n_processors, np.int64), np.zeros(timing.n_processors, np.int64)
     waits = np.zeros(n * booking.N_WAITS, np.int64)
     report = np.zeros(4, np.int64)
@@ -150,8 +163,8 @@ def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
             np.zeros(timing.n_processors, np.int32),
         )  # fmt: skip
     else:
-        status = _run_windows(timing, shared, np.full(n * kept, -1, np.int32), (times, waits), (rounds, place, report))
-    start, done = np.moveaxis(times.reshape(n, kept, 2), 2, 0)
+        status = _run_windows(timing, shared, np.full(kept * n, -1, np.int32), (times, waits), (rounds, place, report))
+    done, start = times.reshape(2, kept, n).transpose(0, 2, 1)
     if status == booking.DEADLOCK:
         raise SimulationError(deadlock_sentence(timing, done, describe or "row {}".format))
     if status == booking.TIME_OVERFLOW:
