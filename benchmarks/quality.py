@@ -6,7 +6,8 @@
 Throughput mode is compared with the tightest of the bounds that are no matter of one resource: compute (perfect balance of all
 crossbars), global memory and network; 1.00 is the bound itself and the goal 0.75. Latency mode is compared with the dependency
 bound of the program; the goal is 1.8 times that or less. For a miss the table tells, of the busiest cores, how busy their parts
-are and what their instructions wait for. With --json, cases that the file holds are not run again; nor are those that
+are and what their instructions wait for; on machines that do one instruction at a time, also how much of the time the busiest core has
+something to do. With --json, cases that the file holds are not run again; nor are those that
 `networks.py` has run, with --from-networks.
 """
 
@@ -26,6 +27,7 @@ from pimloom.frontends.zoo import ZOO
 from pimloom.program import Program
 from pimloom.result import Result
 from pimloom.simulate import engine, simulate
+from pimloom.simulate.bounds import BUSIEST_CORE
 from pimloom.simulate.costs import cost
 from pimloom.simulate.simulate import resource_busy
 from pimloom.simulate.timing import WAIT_NAMES, Times, Timing
@@ -55,6 +57,9 @@ def assessed(program: Program) -> tuple[Result, Record]:
     result = simulate(program, _watched(seen), trace=False)
     found: Record = {"latency_cycles": result.latency_cycles, "period_cycles": result.period_cycles, **compared(result)}
     found["busiest"] = busiest_resource(result)
+    core = next((b for b in result.bounds if (b.name, b.mode) == (BUSIEST_CORE, result.mode)), None)
+    if core is not None:
+        found["core_share"] = result.achieved(core)
     if not found["is_met"]:
         found["cores"] = busiest_cores(program, result, *seen[0])
     return result, found
@@ -133,6 +138,7 @@ def _row(record: Record) -> str:
     cycles = record["period_cycles"] if record["mode"] == "throughput" else record["latency_cycles"]
     goal = "met" if record["is_met"] else "MISSED"
     share = f"{record['share']:.2f}" + (f" ({record['factor']:.2f} times it)" if "factor" in record else "")
+    share += f", busiest core {record['core_share']:.2f}" if "core_share" in record else ""
     loaded = f"{record['busiest']['component']} {record['busiest']['share']:.0%}"
     return "| " + " | ".join([*cells, f"{cycles:,.0f}", record["bound"], share, goal, loaded]) + " |"
 

@@ -15,6 +15,7 @@ from pimloom.kernels import booking
 from pimloom.kernels.booking import COMPUTE, RECEIVE, SEND
 from pimloom.program import Program
 from pimloom.simulate import Times, Timing, cost, engine, reference, simulate
+from pimloom.simulate.bounds import core_cycles
 from pimloom.simulate.simulate import describe_row, resource_busy
 from pimloom.targets import TARGETS, Mode, Request
 
@@ -310,8 +311,8 @@ def test_event_queue_is_large_enough_for_what_is_asked() -> None:
 
 
 def compiled(name: str, machine: str, mode: Mode, samples: int) -> Program:
-    overrides = ["core.crossbars=64"] if machine == "toy" else []
-    hardware = load_hardware(machine, overrides)
+    overrides = {"toy": ["core.crossbars=64"], "one at a time": ["core.crossbars=64", "core.issue.window=1"]}.get(machine, [])
+    hardware = load_hardware("toy" if machine == "one at a time" else machine, overrides)
     bits = hardware.precision
     graph = quantised(name, bits.weight_bits, bits.activation_bits)
     return TARGETS["crossbar"].compile(graph, hardware, Request(mode, samples, 0, 0, None, lambda _: None))
@@ -337,7 +338,7 @@ def test_result_is_the_same_from_both_machines(name: str, machine: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny_cnn", "tiny_mlp", "tiny_transformer", "residual", "wide", "shared weight"])
-@pytest.mark.parametrize("machine", ["toy", "isaac", "puma", "isscc23-16"])
+@pytest.mark.parametrize("machine", ["toy", "isaac", "puma", "isscc23-16", "pimcomp-default", "one at a time"])
 @pytest.mark.parametrize("mode", list(Mode))
 def test_programs_respect_their_bounds(name: str, machine: str, mode: Mode) -> None:
     result = simulate(compiled(name, machine, mode, 4))
@@ -348,6 +349,21 @@ def test_programs_respect_their_bounds(name: str, machine: str, mode: Mode) -> N
         else:
             # Four samples take at least four times what any resource is held per sample, less what hangs over the end.
             assert result.cycles * 1.0 >= bound.cycles * 0.99, bound
+
+
+def test_no_core_that_does_one_thing_at_a_time_is_done_before_its_work() -> None:
+    found = 0
+    for seed in range(400):
+        timing = replace(random_timing(seed), window=1)
+        work = core_cycles(timing) * timing.samples
+        if timing.n_rows == 0 or not work.any():
+            continue
+        ends = np.full(timing.n_processors, 0)
+        np.maximum.at(ends, timing.processor(), engine.run(timing).done.max(axis=1))
+        assert (ends >= work).all(), seed
+        found += int((ends == work).any())
+    assert found > 20  # the bound is reached
+    assert not core_cycles(replace(random_timing(1), window=2)).any()
 
 
 def test_rows_are_named_by_mnemonic_and_node() -> None:

@@ -6,14 +6,18 @@ import numpy as np
 
 from pimloom.errors import InternalError
 from pimloom.kernels import edges, paths
-from pimloom.kernels.booking import SEND
+from pimloom.kernels.booking import COMPUTE as COMPUTE_ROW
+from pimloom.kernels.booking import RECEIVE, SEND
 from pimloom.program import Program
 from pimloom.program.rows import Array
 from pimloom.result import Bound
 from pimloom.simulate.costs import CostedProgram
+from pimloom.simulate.timing import Timing
 
 COMPUTE = "slowest layer at the best replication that the crossbars of the machine allow"
 """What the bound of compute counts, unless a program's notes say something else."""
+
+BUSIEST_CORE = "busiest core"
 
 SHARED_COMPONENTS = (
     ("global memory", "bytes through the ports of the global memory, evenly spread"),
@@ -23,14 +27,14 @@ SHARED_COMPONENTS = (
 """Components that all processors share, and what their bound counts."""
 
 
-def row_cycles(costed: CostedProgram) -> Array:
+def row_cycles(timing: Timing) -> Array:
     """int64[f]: cycles of a row of each form on an idle machine.
 
     One repetition takes the sum of its passes. The next begins when this one starts phase 1, so over a burst the slowest phase
     sets the pace: `sum(pass) + (reps - 1) * max(hold, pass of phase 0)`, where a phase held for less than it passes is pipelined.
     The phases before an end of a message announces itself are left out: they may pass while the other end is late.
     """
-    t = costed.timing
+    t = timing
     phase = np.arange(t.phase_hold.shape[1])
     used = (phase < t.n_phases[:, None]) & (phase >= t.posts[:, None])
     once = np.where(used, t.phase_pass, 0).sum(axis=1, dtype=np.int64)
@@ -39,10 +43,32 @@ def row_cycles(costed: CostedProgram) -> Array:
     return once + (t.reps.astype(np.int64) - 1) * (once if t.is_serial else pace)
 
 
+def core_cycles(timing: Timing) -> Array:
+    """int64[P]: what each processor has to do per sample where it does one thing at a time; zeros where rows overlap.
+
+    A row is in flight until it is done: for its own passes, an end of a message for the handshake too, and a receive until its send
+    is done. Nothing that is waited for is counted.
+    """
+    t = timing
+    if t.window > 1:
+        return np.zeros(t.n_processors, np.int64)
+    phase = np.arange(t.phase_hold.shape[1])
+    used = phase < t.n_phases[:, None]
+    before = np.where(used & (phase < t.posts[:, None]), t.phase_pass, 0).sum(axis=1, dtype=np.int64)
+    own = before + row_cycles(t)
+    taken = own[t.form] + t.lead
+    ends = np.flatnonzero(t.kind[t.form] != COMPUTE_ROW)
+    taken[ends] += t.handshake_cycles
+    receives = ends[t.kind[t.form[ends]] == RECEIVE]
+    taken[receives] += row_cycles(t)[t.form[t.partner[receives]]]
+    taken[t.detached[t.form] != 0] = 0
+    return np.bincount(t.processor(), taken, minlength=t.n_processors).astype(np.int64)
+
+
 def dependency_cycles(program: Program, costed: CostedProgram) -> int:
     """Cycles of the critical path of one sample: no port, link or unit is ever busy, but arrays serve one window at a time."""
     t = costed.timing
-    duration = row_cycles(costed)[t.form]
+    duration = row_cycles(t)[t.form]
     targets = np.repeat(np.arange(t.n_rows, dtype=np.int64), np.diff(t.dep_ptr))
     same = t.dep_distance == 0
     sources, targets = t.dep_row[same].astype(np.int64), targets[same]
@@ -97,6 +123,10 @@ def bounds(program: Program, costed: CostedProgram, busy: Array) -> tuple[Bound,
     if program.graph.nodes:  # where rows stand for no data, their lists are all that is known of what depends on what
         found.append(Bound("dependency", "latency", dependency_cycles(program, costed) / costed.ticks_per_cycle,
                            "critical path of one sample if only the arrays could be busy"))  # fmt: skip
+    core = float(core_cycles(costed.timing).max(initial=0)) / costed.ticks_per_cycle
+    if core:
+        sentence = "what one core has to do, one instruction at a time"
+        found += [Bound(BUSIEST_CORE, mode, core, sentence) for mode in ("latency", "throughput")]
     compute = program.notes.get("compute_bound_cycles")
     if compute:
         found.append(Bound("compute", "throughput", float(compute), str(program.notes.get("compute_bound", COMPUTE))))

@@ -16,7 +16,7 @@ from pimloom.program.rows import Array
 from pimloom.result import NodeResult, Result, Trace
 from pimloom.result.result import MAX_TRACED_ROWS
 from pimloom.simulate import engine
-from pimloom.simulate.bounds import bounds
+from pimloom.simulate.bounds import BUSIEST_CORE, bounds, core_cycles
 from pimloom.simulate.condense import Condensed, condense, expand, place_of, with_all_waits
 from pimloom.simulate.costs import CostedProgram, cost
 from pimloom.simulate.timing import WAIT_NAMES, Times, Timing
@@ -83,7 +83,10 @@ def _in_steady_state(program: Program, costed: CostedProgram, times: Times, unti
     energy = {name: float(values @ times_of_form) / samples for name, values in costed.costs.energy_pj.items()}
     period = until_cycles / samples
     energy["static"] = MACHINES[program.hardware.kind].static_mw(program) * period / program.hardware.clock_ghz
-    return replace(once, period_cycles=period, energy_pj=energy, notes=dict(once.notes) | {"rounds": times.rounds.tolist()})
+    # Streams go at their own pace here, and the period is that of their mean.
+    kept = tuple(bound for bound in once.bounds if (bound.name, bound.mode) != (BUSIEST_CORE, "throughput"))
+    notes = dict(once.notes) | {"rounds": times.rounds.tolist()}
+    return replace(once, period_cycles=period, energy_pj=energy, bounds=kept, notes=notes)
 
 
 def _times_issued(program: Program, rounds: Array, place: Array) -> Array:
@@ -97,7 +100,7 @@ def cycles(program: Program) -> tuple[int, float]:
     costed = cost(program)
     times = engine.run(costed.timing).in_cycles(costed.ticks_per_cycle)
     busy = resource_busy(costed.timing, costed.forms.rows) / costed.ticks_per_cycle
-    return int(times.done[:, 0].max(initial=0)), _period(costed.timing, times, busy)
+    return int(times.done[:, 0].max(initial=0)), _period(costed, times, busy)
 
 
 def describe_row(program: Program) -> Callable[[int], str]:
@@ -111,12 +114,14 @@ def describe_row(program: Program) -> Callable[[int], str]:
     return describe
 
 
-def _period(timing: Timing, times: Times, busy: Array) -> float:
+def _period(costed: CostedProgram, times: Times, busy: Array) -> float:
     """Cycles between samples in the steady state.
 
     Over the second half of the run, where start-up has passed, and of the processor with the longest period: a run of a few
-    samples ends in a burst where early layers had run ahead. Never less than a resource is busy per sample.
+    samples ends in a burst where early layers had run ahead. Never less than a resource is busy per sample, or a core that does
+    one thing at a time.
     """
+    timing = costed.timing
     samples = times.done.shape[1]
     if samples < 2:
         return float(times.done.max(initial=0))
@@ -126,7 +131,7 @@ def _period(timing: Timing, times: Times, busy: Array) -> float:
         return 0.0
     ends = np.maximum.reduceat(times.done[:, [half - 1, -1]], timing.stream_ptr[used], axis=0)
     slowest = float((ends[:, 1] - ends[:, 0]).max()) / (samples - half)
-    return max(slowest, float(busy.max(initial=0.0)))
+    return max(slowest, float(busy.max(initial=0.0)), float(core_cycles(timing).max(initial=0)) / costed.ticks_per_cycle)
 
 
 def summarise(program: Program, costed: CostedProgram, times: Times, *, trace: bool) -> Result:
@@ -134,7 +139,7 @@ def summarise(program: Program, costed: CostedProgram, times: Times, *, trace: b
     machine, t, resources = program.hardware, costed.timing, costed.resources
     ends = times.done.max(axis=0, initial=0)
     busy = resource_busy(t, costed.forms.rows) / costed.ticks_per_cycle
-    latency, period = int(ends[0]) if ends.size else 0, _period(t, times, busy)
+    latency, period = int(ends[0]) if ends.size else 0, _period(costed, times, busy)
     span = period if program.mode == "throughput" and program.samples > 1 else float(latency)
     energy = {name: float(values @ costed.forms.rows) for name, values in costed.costs.energy_pj.items()}
     energy["static"] = MACHINES[machine.kind].static_mw(program) * span / machine.clock_ghz
