@@ -208,7 +208,14 @@ GRAPH_FAULTS: list[tuple[list[onnx.NodeProto], str]] = [
         [helper.make_node("Constant", [], ["y"], value_string="a")],
         "its value is given by ['value_string']; use a dense",
     ),
-    ([helper.make_node("If", ["x"], ["y"])], "the condition (input 0) must be known when loading"),
+    ([helper.make_node("If", ["x"], ["y"])], "attribute 'then_branch' is missing"),
+    ([helper.make_node("NonZero", ["x"], ["y"])], "depends on the data (input 0), and so on the network's inputs; a program has"),
+    ([helper.make_node("Unique", ["x"], ["y"])], "the size of its result depends on the data (input 0)"),
+    ([helper.make_node("Compress", ["x", "x"], ["y"])], "the size of its result depends on the condition (input 1)"),
+    ([helper.make_node("NonMaxSuppression", ["x", "x"], ["y"])], "how many boxes it keeps depends on the numbers"),
+    ([helper.make_node("RandomNormalLike", ["x"], ["y"])], "it is not supported: it draws random numbers"),
+    ([helper.make_node("Bernoulli", ["x"], ["y"], name="b")], "node 'b' (Bernoulli): it is not supported: it draws random numbers"),
+    ([helper.make_node("Det", ["x"], ["y"])], "this op of ONNX is not supported; write it with other ops"),
     ([helper.make_node("Dropout", ["x", "", "t"], ["y"])], "it is in training mode, which draws random numbers"),
     (
         [helper.make_node("BatchNormalization", ["x", "s", "s", "s", "s"], ["y"], training_mode=1)],
@@ -241,6 +248,25 @@ CONSTANTS = {
     "k": np.array(1, np.float32),
     "s3": np.array([3]),
 }
+
+
+@pytest.mark.parametrize("opset", [9, 13, 15])
+def test_weights_standardised_by_a_batch_normalization_are_constants(opset: int) -> None:
+    """As PyTorch writes BiT and the normaliser-free networks: the statistics are those of the weights."""
+    weights = np.random.default_rng(2).normal(0.3, 2.0, (1, 3, 4)).astype(np.float32)
+    held = {"k": weights, "ones": np.ones(3, np.float32), "half": np.full(3, 0.5, np.float32)}
+    outputs, training = (["h", "m", "v"], {"training_mode": 1}) if opset > 13 else (["h", "m", "v", "sm", "sv"], {})
+    nodes = [
+        helper.make_node("BatchNormalization", ["k", "ones", "half", "half", "ones"], outputs, epsilon=0.25, momentum=0.75, **training),
+        helper.make_node("Mul", ["x", "h"], ["y"]),
+        helper.make_node("Identity", ["m"], ["z"]),
+    ]
+    graph = load_onnx(model(nodes, [("x", (1, 3, 4))], ["y", "z"], held, opset=opset))
+    assert [node.op for node in graph.nodes if node.op != "Identity"] == ["Mul"]
+    mean, variance = weights.mean((0, 2)), weights.var((0, 2))
+    found = evaluate(graph, {"x": np.ones((1, 3, 4), np.float32)})
+    np.testing.assert_allclose(found["y"][0], (weights[0] - mean[:, None]) / np.sqrt(variance[:, None] + 0.25) + 0.5, rtol=1e-5)
+    np.testing.assert_allclose(found["z"], 0.5 * 0.75 + mean * 0.25, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3)])

@@ -18,10 +18,19 @@ import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto, defs, helper
 
 from pimloom.errors import ModelError
-from pimloom.frontends import onnx_attention, onnx_math, onnx_quantised, onnx_recurrent, onnx_shapes, onnx_signal, onnx_spatial
+from pimloom.frontends import (
+    onnx_attention,
+    onnx_math,
+    onnx_quantised,
+    onnx_recurrent,
+    onnx_sampled,
+    onnx_shapes,
+    onnx_signal,
+    onnx_spatial,
+)
 from pimloom.frontends.onnx_assembly import Assembly
 from pimloom.frontends.onnx_call import Call, Normaliser, Value
-from pimloom.frontends.onnx_shapes import concat
+from pimloom.frontends.onnx_shapes import concat, reshape_to
 from pimloom.frontends.onnx_tensors import FOUR_BITS, TensorSource, read_sparse
 from pimloom.ir.graph import Node
 from pimloom.ir.ops import op_names, op_of
@@ -43,7 +52,9 @@ _FUSED_DOMAIN = "com.microsoft"
 _NORMALISERS: Mapping[tuple[str, str], Normaliser] = {
     **{
         ("", op): row
-        for module in (onnx_shapes, onnx_spatial, onnx_math, onnx_signal, onnx_attention, onnx_recurrent, onnx_quantised)
+        for module in (
+            onnx_shapes, onnx_spatial, onnx_sampled, onnx_math, onnx_signal, onnx_attention, onnx_recurrent, onnx_quantised,
+        )
         for op, row in module.ROWS.items()
     },
     **{
@@ -53,6 +64,19 @@ _NORMALISERS: Mapping[tuple[str, str], Normaliser] = {
     },
 }
 _CONTROL_OPS = ("If", "Loop", "Scan")
+
+_REASONS: Mapping[str, str] = {
+    "NonMaxSuppression": "how many boxes it keeps depends on the numbers, and a program has static shapes; end the network before it",
+    **dict.fromkeys(
+        ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"),
+        "it draws random numbers, and a program computes the same each time; export for inference, or make the numbers an input",
+    ),
+    **dict.fromkeys(
+        ("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch", "TfIdfVectorizer", "ImageDecoder"),
+        "it works on text or files; do that before the network and begin the network behind it",
+    ),
+}
+"""Why ops of ONNX have no normal form, and what to do."""
 
 # Attributes that say how to compute, not what: dropped without a word.
 _IDLE_ATTRIBUTES = frozenset({"stash_type", "consumed_inputs", "saturate", "round_mode", "precision"})
@@ -205,7 +229,7 @@ class Reader:
             return _NORMALISERS[call.domain, call.op](call)
         if call.domain == "" and _has_row(call.op) and _is_plain(call):
             return _as_it_is(call)
-        body = _defined_body(call)
+        body = _defined_body(call) if call.domain or call.op not in _REASONS else None
         if body is not None:
             return self._function(call, body, proto, scope, _defaults(call))
         raise _unknown(call)
@@ -239,8 +263,12 @@ class Reader:
         return self._loop(call, scope) if call.op == "Loop" else self._scan(call, scope)
 
     def _branch(self, call: Call, scope: Scope) -> tuple[Value, ...]:
-        chosen = "then_branch" if call.scalar(0, "the condition") else "else_branch"
-        return self._body(call, _body_of(call, chosen), (), scope, "")
+        """The branch that a known condition chooses; both, and a choice between their values, where it is computed."""
+        if self.assembly.known(call.value(0)) is not None:
+            chosen = "then_branch" if call.scalar(0, "the condition") else "else_branch"
+            return self._body(call, _body_of(call, chosen), (), scope, "")
+        then, otherwise = (self._body(call, _body_of(call, f"{tag}_branch"), (), scope, f"/{tag}") for tag in ("then", "else"))
+        return tuple(_chosen(call, a, b) for a, b in zip(then, otherwise, strict=True))
 
     def _body(self, call: Call, body: GraphProto, given: Sequence[Value], scope: Scope, tag: str) -> tuple[Value, ...]:
         """Reads a branch or one step of a loop."""
@@ -334,6 +362,20 @@ def _stacked(
     return tuple(results)
 
 
+def _chosen(call: Call, then: Value, otherwise: Value) -> Value:
+    """One of two values, by a condition that depends on the network's inputs."""
+    if then == otherwise:
+        return then
+    if not (isinstance(then, str) and isinstance(otherwise, str)) or call.type_of(then) != call.type_of(otherwise):
+        raise call.fault(
+            "its condition depends on the network's inputs, and its branches make values of different shapes or types; static "
+            "shapes cannot say that, so export the branch that is wanted"
+        )
+    if call.type(0).size != 1:
+        raise call.fault(f"its condition is {call.type(0)}, expected one element")
+    return call.emit("Where", reshape_to(call, call.value(0), ()), then, otherwise)
+
+
 def _node_name(proto: NodeProto) -> str:
     return proto.name or next((o for o in proto.output if o), "") or proto.op_type
 
@@ -415,9 +457,12 @@ def _is_plain(call: Call) -> bool:
 
 
 def _unknown(call: Call) -> ModelError:
-    domain = call.domain or "ai.onnx"
+    if call.domain == "" and call.op in _REASONS:
+        return call.fault(f"it is not supported: {_REASONS[call.op]}")
+    if call.domain == "" and defs.has(call.op):
+        return call.fault("this op of ONNX is not supported; write it with other ops, or end the network before it")
     return call.fault(
-        f"op '{call.op}' of domain '{domain}' (opset {call.opset}) is not known; "
+        f"op '{call.op}' of domain '{call.domain or 'ai.onnx'}' (opset {call.opset}) is not known; "
         "replace it in the model, or export it as ONNX's own ops or as a local function"
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import TensorProto
 
-from pimloom.frontends.onnx_call import MAX_LISTED, Call, Normaliser, Value
+from pimloom.frontends.onnx_call import MAX_LISTED, Array, Call, Normaliser, Value
 from pimloom.frontends.onnx_tensors import FOUR_BITS, TensorSource, graph_dtype
 from pimloom.ir.constants import Constant
 
@@ -356,12 +356,23 @@ def _one_hot(call: Call) -> tuple[Value, ...]:
     return (call.emit("OneHot", call.value(0), call.value(2), axis=axis, depth=depth),)
 
 
+def _counted(call: Call, place: int, what: str) -> Array:
+    """The numbers of an input on which the size of the result depends; ModelError if the network's inputs decide them."""
+    array = call.assembly.known(call.value(place))
+    if array is None:
+        raise call.fault(
+            f"the size of its result depends on {what} (input {place}), and so on the network's inputs; a program has static "
+            "shapes, so end the network before it"
+        )
+    return array
+
+
 def _non_zero(call: Call) -> tuple[Value, ...]:
-    return (call.numbers(np.array(np.nonzero(np.atleast_1d(call.known(0, "the data")))), "int64"),)
+    return (call.numbers(np.array(np.nonzero(np.atleast_1d(_counted(call, 0, "the data")))), "int64"),)
 
 
 def _unique(call: Call) -> tuple[Value, ...]:
-    data = call.known(0, "the data")
+    data = _counted(call, 0, "the data")
     axis = None if call.attribute("axis") is None else call.axis(call.attribute("axis"), data.ndim)
     unique, first, inverse, counts = np.unique(data, True, True, True, axis=axis)
     inverse = inverse.reshape(-1)
@@ -375,7 +386,7 @@ def _unique(call: Call) -> tuple[Value, ...]:
 
 def _compress(call: Call) -> tuple[Value, ...]:
     """A Gather of the places where the known condition holds."""
-    places = np.flatnonzero(call.known(1, "the condition"))
+    places = np.flatnonzero(_counted(call, 1, "the condition"))
     data, axis = call.value(0), call.attribute("axis")
     if axis is None:
         data, axis = reshape_to(call, data, (call.type(0).size,)), 0

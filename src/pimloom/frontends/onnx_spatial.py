@@ -148,12 +148,35 @@ def _batch_normalization(call: Call) -> tuple[Value, ...]:
     if not call.attribute("spatial", 1):
         raise call.fault("spatial=0 is not supported; export the model with opset 9 or newer")
     if call.attribute("training_mode", 0) or any(call.has_output(i) for i in range(1, 5)):
-        raise call.fault(
-            "it is in training mode, which uses the statistics of the batch; export the model for inference"
-        )
+        if call.value(0) not in call.assembly.constants:
+            raise call.fault(
+                "it is in training mode, which uses the statistics of the batch; export the model for inference"
+            )
+        return _standardised(call)
     return (
         call.emit("BatchNormalization", *(call.value(i) for i in range(5)), epsilon=call.attribute("epsilon", 1e-5)),
     )
+
+
+def _standardised(call: Call) -> tuple[Value, ...]:
+    """Weights normalised by statistics of their own, as networks write it whose weights are standardised."""
+    rank = call.type(0).rank
+    if rank < 2:
+        raise call.fault(f"input is {call.type(0)}, expected 2 or more dimensions")
+    axes, momentum = tuple(i for i in range(rank) if i != 1), float(call.attribute("momentum", 0.9))
+    scale, bias, *running = (call.value(i) for i in range(1, 5))
+    mean = call.emit("ReduceMean", call.value(0), axes=axes, keepdims=1)
+    centred = call.emit("Sub", call.value(0), mean)
+    variance = call.emit("ReduceMean", call.emit("Mul", centred, centred), axes=axes, keepdims=1)
+    deviation = call.emit("Sqrt", call.emit("Add", variance, call.numbers(float(call.attribute("epsilon", 1e-5)))))
+    factor, offset = (call.emit("Reshape", v, shape=(call.shape(0)[1], *(1,) * (rank - 2))) for v in (scale, bias))
+    y = call.emit("Add", call.emit("Mul", call.emit("Div", centred, deviation), factor), offset)
+    found = [reshape_to(call, v, call.type_of(scale).shape) for v in (mean, variance)]
+    kept = (
+        call.emit("Add", call.emit("Mul", old, call.numbers(momentum)), call.emit("Mul", new, call.numbers(1.0 - momentum)))
+        for old, new in zip(running, found, strict=True)
+    )
+    return (y, *kept, *found)
 
 
 def _group_normalization(call: Call) -> tuple[Value, ...]:

@@ -89,9 +89,11 @@ def _fold_elementwise(draft: Draft, node: Node) -> bool:
 
 
 def _per_channel(held: Constant, axis: int, shape: tuple[int, ...]) -> Array | None:
-    """float64[C], the constant's element for each index of `axis`; None where it varies along another one."""
+    """float64[C], the constant's element for each index of `axis`; None where it varies along another one, or widens `axis`."""
     padded = (1,) * (len(shape) - held.type.rank) + held.type.shape
     if len(padded) != len(shape) or axis >= len(shape) or any(d != 1 for i, d in enumerate(padded) if i != axis):
+        return None
+    if held.type.size not in (1, shape[axis]):
         return None
     return np.broadcast_to(held.array().astype(np.float64).reshape(-1), (shape[axis],)).copy()
 
