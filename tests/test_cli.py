@@ -25,8 +25,10 @@ from pimloom import api
 from pimloom.cli import main, options, stored
 from pimloom.cli.stored import BOUND_KEYS, LAYER_KEYS, RESULT_KEYS, VERIFY_KEYS
 from pimloom.errors import CapacityError, InternalError, ModelError
+from pimloom.frontends import to_onnx
 from pimloom.frontends.zoo import ZOO, input_example
 from pimloom.hardware import load_hardware, parse_hardware, preset_names, preset_text
+from pimloom.ir.builder import GraphBuilder
 from pimloom.result import SCHEMA_VERSION, Verification
 from pimloom.targets import Mode
 
@@ -587,6 +589,29 @@ def test_a_full_disk_behind_stdout_is_told() -> None:
     assert found.returncode == 2
     assert "No space left on device" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_no_bound_is_stated_for_integers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which class is largest has no error that quantisation bounds; an output beside it has."""
+    b = GraphBuilder("classes")
+    y = b.add("MatMul", b.input("x", (1, 8)), b.seeded("w", (8, 4)))
+    k = b.add("ArgMax", y, axis=1)
+    for name, outputs in (("class", (k,)), ("both", (k, y))):
+        (tmp_path / f"{name}.onnx").write_bytes(to_onnx(b.finish(*outputs)).SerializeToString())
+        made = tmp_path / f"{name}.json"
+        assert main(["run", str(tmp_path / f"{name}.onnx"), "--hardware", "toy", "--effort", "0", "--json", str(made)]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert main(["show", str(made)]) == 0
+        again = " ".join(capsys.readouterr().out.split())
+        bound = json.loads(made.read_text())["verify"]["error_bound"]
+        if name == "class":
+            assert bound is None
+            assert "no bound is stated" in said
+        else:
+            assert 0 < bound < 1
+            assert f"stated bound {bound:.3g}" in said
+            assert f"stated bound {bound:.3g}" in again
+        assert "inf" not in said.split("numbers agree")[1].split("compile")[0]
 
 
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])

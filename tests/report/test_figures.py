@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +66,13 @@ def test_bounds_are_ordered_by_the_mode_of_the_run(result: Result) -> None:
         (Verification("graph", False, 0.25, 0.5, 0.1, False), "bad", "numbers DIFFER",
          "codes differ from the integer meaning of the graph; largest difference from graph 0.25 (50 % of the largest value),"
          " stated bound 0.1"),
+        (Verification("onnxruntime", True, 1.0, 0.5, math.inf, True, {"k": {"rms_error": 1.0, "rms_bound": math.inf}}), "ok",
+         "numbers agree",
+         "codes are bit exact; largest difference from onnxruntime 1 (50 % of the largest value);"
+         " no bound is stated, as what comes out are integers"),
+        (Verification("onnxruntime", True, 1.0, 0.5, 0.1, True,
+                      {"k": {"rms_error": 1.0, "rms_bound": math.inf}, "y": {"rms_error": 0.05, "rms_bound": 0.1}}), "ok", "numbers agree",
+         "codes are bit exact; rms difference from onnxruntime 0.05, stated bound 0.1; largest difference 1 (50 % of the largest value)"),
         (Verification("none", True, 0.0, 0.0, 0.0, True), "ok", "numbers agree", "codes are bit exact; no float reference was run"),
     ],
 )  # fmt: skip

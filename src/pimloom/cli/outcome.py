@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,8 @@ def verification_facts(found: Verification) -> str:
     for name, figures in found.details.items():
         lines.append(
             f"  {name}: against {found.reference}: largest difference {figures['max_abs_error']:.4g} of {figures['largest']:.4g}, "
-            f"root mean square {figures['rms_error']:.4g}, bound {figures['rms_bound']:.4g}"
+            f"root mean square {figures['rms_error']:.4g}, "
+            + (f"bound {figures['rms_bound']:.4g}" if math.isfinite(figures["rms_bound"]) else "no bound stated")
         )
     return "\n".join([*lines, f"verified: {'yes' if found.ok else 'NO'}"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
@@ -139,7 +140,10 @@ def _difference(v: Verification) -> str:
     if v.reference == "none" or not (v.details or v.max_abs_error):
         return "no float reference was run"
     largest = f"{v.max_abs_error:.3g} ({percent(v.max_relative_error)} of the largest value)"
-    rms = [found["rms_error"] for found in v.details.values() if "rms_error" in found]
+    if not math.isfinite(v.error_bound):
+        return f"largest difference from {v.reference} {largest}; no bound is stated, as what comes out are integers"
+    stated = [found for found in v.details.values() if math.isfinite(found.get("rms_bound", v.error_bound))]
+    rms = [found["rms_error"] for found in stated if "rms_error" in found]
     if not rms:
         return f"largest difference from {v.reference} {largest}, stated bound {v.error_bound:.3g}"
     # The bound is one of the root mean square, which the largest single difference may exceed.
