@@ -15,7 +15,7 @@ from pimloom.kernels import booking
 from pimloom.kernels.booking import COMPUTE, RECEIVE, SEND
 from pimloom.program import Program
 from pimloom.simulate import Times, Timing, cost, engine, reference, simulate
-from pimloom.simulate.bounds import core_cycles
+from pimloom.simulate.bounds import cycles_of_cores
 from pimloom.simulate.simulate import describe_row, resource_busy
 from pimloom.targets import TARGETS, Mode, Request
 
@@ -355,7 +355,7 @@ def test_no_core_that_does_one_thing_at_a_time_is_done_before_its_work() -> None
     found = 0
     for seed in range(400):
         timing = replace(random_timing(seed), window=1)
-        work = core_cycles(timing) * timing.samples
+        work = cycles_of_cores(timing) * timing.samples
         if timing.n_rows == 0 or not work.any():
             continue
         ends = np.full(timing.n_processors, 0)
@@ -363,7 +363,7 @@ def test_no_core_that_does_one_thing_at_a_time_is_done_before_its_work() -> None
         assert (ends >= work).all(), seed
         found += int((ends == work).any())
     assert found > 20  # the bound is reached
-    assert not core_cycles(replace(random_timing(1), window=2)).any()
+    assert not cycles_of_cores(replace(random_timing(1), window=2)).any()
 
 
 def test_rows_are_named_by_mnemonic_and_node() -> None:

@@ -57,3 +57,29 @@ def number(words, word, shift, masks, used, beside, table, form, first):
                 break
             place = (place + np.uint64(1)) & last
     return n_forms
+
+
+@jit
+def over_streams(stream_ptr, form, lead, partner, own, of_partner, found):
+    """Adds up what the rows of each stream take.
+
+    Args:
+        stream_ptr: int64[P + 1]. Rows of processor p are stream_ptr[p]:stream_ptr[p + 1].
+        form: int32[n]. Of each row.
+        lead: int32[n], cycles. Of each row.
+        partner: int32[n]. The other end of a message, -1 for none.
+        own: int64[f], cycles. What a row of each form takes; -1 for rows that take nothing.
+        of_partner: int64[f], cycles. What a row of each form adds to what its partner takes.
+        found: int64[P], cycles. Out: the sums.
+
+    Returns:
+        Nothing.
+    """
+    for p in range(stream_ptr.size - 1):
+        total = 0
+        for row in range(stream_ptr[p], stream_ptr[p + 1]):
+            if own[form[row]] >= 0:
+                total += own[form[row]] + lead[row]
+                if partner[row] >= 0:
+                    total += of_partner[form[partner[row]]]
+        found[p] = total

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from pimloom.errors import InternalError
-from pimloom.kernels import edges, paths
+from pimloom.kernels import edges, forms, paths
 from pimloom.kernels.booking import COMPUTE as COMPUTE_ROW
-from pimloom.kernels.booking import RECEIVE, SEND
+from pimloom.kernels.booking import SEND
 from pimloom.program import Program
 from pimloom.program.rows import Array
 from pimloom.result import Bound
@@ -43,7 +43,7 @@ def row_cycles(timing: Timing) -> Array:
     return once + (t.reps.astype(np.int64) - 1) * (once if t.is_serial else pace)
 
 
-def core_cycles(timing: Timing) -> Array:
+def cycles_of_cores(timing: Timing) -> Array:
     """int64[P]: what each processor has to do per sample where it does one thing at a time; zeros where rows overlap.
 
     A row is in flight until it is done: for its own passes, an end of a message for the handshake too, and a receive until its send
@@ -52,17 +52,14 @@ def core_cycles(timing: Timing) -> Array:
     t = timing
     if t.window > 1:
         return np.zeros(t.n_processors, np.int64)
-    phase = np.arange(t.phase_hold.shape[1])
-    used = phase < t.n_phases[:, None]
-    before = np.where(used & (phase < t.posts[:, None]), t.phase_pass, 0).sum(axis=1, dtype=np.int64)
-    own = before + row_cycles(t)
-    taken = own[t.form] + t.lead
-    ends = np.flatnonzero(t.kind[t.form] != COMPUTE_ROW)
-    taken[ends] += t.handshake_cycles
-    receives = ends[t.kind[t.form[ends]] == RECEIVE]
-    taken[receives] += row_cycles(t)[t.form[t.partner[receives]]]
-    taken[t.detached[t.form] != 0] = 0
-    return np.bincount(t.processor(), taken, minlength=t.n_processors).astype(np.int64)
+    phase, duration = np.arange(t.phase_hold.shape[1]), row_cycles(t)
+    before = np.where((phase < t.n_phases[:, None]) & (phase < t.posts[:, None]), t.phase_pass, 0).sum(axis=1, dtype=np.int64)
+    own = before + duration + np.where(t.kind != COMPUTE_ROW, t.handshake_cycles, 0)
+    found = np.zeros(t.n_processors, np.int64)
+    forms.over_streams(
+        t.stream_ptr, t.form, t.lead, t.partner, np.where(t.detached != 0, -1, own), np.where(t.kind == SEND, duration, 0), found
+    )
+    return found
 
 
 def dependency_cycles(program: Program, costed: CostedProgram) -> int:
@@ -110,23 +107,23 @@ def _arrays_held(costed: CostedProgram) -> tuple[Array, Array]:
     return array, hold
 
 
-def bounds(program: Program, costed: CostedProgram, busy: Array) -> tuple[Bound, ...]:
+def bounds(program: Program, costed: CostedProgram, busy: Array, core_cycles: float) -> tuple[Bound, ...]:
     """All bounds of a program.
 
     Args:
         program: the program.
         costed: its costs.
         busy: float64[R], busy cycles of each resource per sample.
+        core_cycles: what the busiest core has to do per sample where it does one thing at a time; 0 elsewhere.
     """
     resources = costed.resources
     found: list[Bound] = []
     if program.graph.nodes:  # where rows stand for no data, their lists are all that is known of what depends on what
         found.append(Bound("dependency", "latency", dependency_cycles(program, costed) / costed.ticks_per_cycle,
                            "critical path of one sample if only the arrays could be busy"))  # fmt: skip
-    core = float(core_cycles(costed.timing).max(initial=0)) / costed.ticks_per_cycle
-    if core:
+    if core_cycles:
         sentence = "what one core has to do, one instruction at a time"
-        found += [Bound(BUSIEST_CORE, mode, core, sentence) for mode in ("latency", "throughput")]
+        found += [Bound(BUSIEST_CORE, mode, core_cycles, sentence) for mode in ("latency", "throughput")]
     compute = program.notes.get("compute_bound_cycles")
     if compute:
         found.append(Bound("compute", "throughput", float(compute), str(program.notes.get("compute_bound", COMPUTE))))

@@ -16,7 +16,7 @@ from pimloom.program.rows import Array
 from pimloom.result import NodeResult, Result, Trace
 from pimloom.result.result import MAX_TRACED_ROWS
 from pimloom.simulate import engine
-from pimloom.simulate.bounds import BUSIEST_CORE, bounds, core_cycles
+from pimloom.simulate.bounds import BUSIEST_CORE, bounds, cycles_of_cores
 from pimloom.simulate.condense import Condensed, condense, expand, place_of, with_all_waits
 from pimloom.simulate.costs import CostedProgram, cost
 from pimloom.simulate.timing import WAIT_NAMES, Times, Timing
@@ -100,7 +100,12 @@ def cycles(program: Program) -> tuple[int, float]:
     costed = cost(program)
     times = engine.run(costed.timing).in_cycles(costed.ticks_per_cycle)
     busy = resource_busy(costed.timing, costed.forms.rows) / costed.ticks_per_cycle
-    return int(times.done[:, 0].max(initial=0)), _period(costed, times, busy)
+    return int(times.done[:, 0].max(initial=0)), _period(costed.timing, times, busy, _core_cycles(costed))
+
+
+def _core_cycles(costed: CostedProgram) -> float:
+    """What the busiest core has to do per sample, where it does one thing at a time."""
+    return float(cycles_of_cores(costed.timing).max(initial=0)) / costed.ticks_per_cycle
 
 
 def describe_row(program: Program) -> Callable[[int], str]:
@@ -114,14 +119,13 @@ def describe_row(program: Program) -> Callable[[int], str]:
     return describe
 
 
-def _period(costed: CostedProgram, times: Times, busy: Array) -> float:
+def _period(timing: Timing, times: Times, busy: Array, core_cycles: float) -> float:
     """Cycles between samples in the steady state.
 
     Over the second half of the run, where start-up has passed, and of the processor with the longest period: a run of a few
     samples ends in a burst where early layers had run ahead. Never less than a resource is busy per sample, or a core that does
     one thing at a time.
     """
-    timing = costed.timing
     samples = times.done.shape[1]
     if samples < 2:
         return float(times.done.max(initial=0))
@@ -131,7 +135,7 @@ def _period(costed: CostedProgram, times: Times, busy: Array) -> float:
         return 0.0
     ends = np.maximum.reduceat(times.done[:, [half - 1, -1]], timing.stream_ptr[used], axis=0)
     slowest = float((ends[:, 1] - ends[:, 0]).max()) / (samples - half)
-    return max(slowest, float(busy.max(initial=0.0)), float(core_cycles(timing).max(initial=0)) / costed.ticks_per_cycle)
+    return max(slowest, float(busy.max(initial=0.0)), core_cycles)
 
 
 def summarise(program: Program, costed: CostedProgram, times: Times, *, trace: bool) -> Result:
@@ -139,7 +143,8 @@ def summarise(program: Program, costed: CostedProgram, times: Times, *, trace: b
     machine, t, resources = program.hardware, costed.timing, costed.resources
     ends = times.done.max(axis=0, initial=0)
     busy = resource_busy(t, costed.forms.rows) / costed.ticks_per_cycle
-    latency, period = int(ends[0]) if ends.size else 0, _period(costed, times, busy)
+    core = _core_cycles(costed)
+    latency, period = int(ends[0]) if ends.size else 0, _period(t, times, busy, core)
     span = period if program.mode == "throughput" and program.samples > 1 else float(latency)
     energy = {name: float(values @ costed.forms.rows) for name, values in costed.costs.energy_pj.items()}
     energy["static"] = MACHINES[machine.kind].static_mw(program) * span / machine.clock_ghz
@@ -156,7 +161,7 @@ def summarise(program: Program, costed: CostedProgram, times: Times, *, trace: b
         utilisation={name: totals[name] / max(counts[name] * span, 1.0) for name in resources.components},
         busiest={name: float(busy[resources.at(name)].max(initial=0.0)) / max(span, 1.0) for name in resources.components},
         waits_cycles={name: float(times.waits[:, i].sum()) / program.samples for i, name in enumerate(WAIT_NAMES)},
-        bounds=bounds(program, costed, busy), core_busy=_core_busy(program, costed, busy),
+        bounds=bounds(program, costed, busy, core), core_busy=_core_busy(program, costed, busy),
         core_arrays=np.bincount(program.groups.processor, program.groups.crossbars, machine.processors).astype(np.int32),
         core_nodes=_core_nodes(program), link_load=links / max(span, 1.0),
         chip_rows=grid_rows, chip_cols=grid_cols, chips=machine.chips,
