@@ -119,6 +119,19 @@ def test_depthwise_stages_are_cut_into_slices_of_channels_first(where: str) -> N
     assert (done == 1).all()
 
 
+@pytest.mark.parametrize(("rows", "cols"), [(2, 2), (1, 5), (3, 3)])
+def test_slices_and_columns_need_no_more_cores_than_there_are(rows: int, cols: int) -> None:
+    """Parts that are no multiple of the slices: rounded up they would be more than the machine has cores."""
+    settings = (f"chip.core_rows={rows}", f"chip.core_cols={cols}", "core.crossbars=64", "core.local_memory.size_bytes=262144")
+    hardware = api.hardware("toy", settings)
+    mapped = Mapper(quantised("wide depthwise", 8, 8), hardware, Mode.THROUGHPUT).map(0.9, BALANCED, FREE_ROWS)
+    assert mapped is not None
+    (stage,) = (s for s in mapped.flow.stages if s.kind is Kind.STENCIL)
+    line = mapped.placement.clusters[stage.index]
+    assert len({c.core for c in line}) == len(line) <= rows * cols
+    assert sum((c.x_stop - c.x_start) * (c.c_stop - c.c_start) for c in line) == stage.shape.width * stage.shape.channels
+
+
 def test_a_bundle_asks_for_ports_and_places() -> None:
     """Twice the copies of a layer that share a row ask for as much of a port, and for twice the places."""
     mapper, mapped = balanced("tiny_cnn", "isaac")

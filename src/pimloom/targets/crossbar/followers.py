@@ -95,7 +95,7 @@ class Followers:
             width, channels = stage.shape.width, c_stop - c_start
             count = min(self._estimator.parts(stage, channels, self._period), self._hardware.total_cores)
             slices = self._estimator.slices(stage, channels, count)
-            columns = -(-count // slices)
+            columns = min(-(-count // slices), self._hardware.total_cores // slices)  # every part has a core of its own
             cores: list[int] = []
             for low, high in itertools.pairwise(width * i // columns for i in range(columns + 1)):
                 for first, last in itertools.pairwise(c_start + channels * i // slices for i in range(slices + 1)):
