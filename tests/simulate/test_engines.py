@@ -366,6 +366,18 @@ def test_no_core_that_does_one_thing_at_a_time_is_done_before_its_work() -> None
     assert not cycles_of_cores(replace(random_timing(1), window=2)).any()
 
 
+def test_commands_of_devices_are_no_times_of_a_bound() -> None:
+    """Repetitions on a device whose commands have higher numbers than anything there takes cycles."""
+    timing = random_timing(876, 30)
+    timing = replace(
+        timing, gap_cycles=np.ones_like(timing.gap_cycles), phase_pass=np.ones_like(timing.phase_pass), is_serial=False, window=1,
+        samples=1,
+    )  # fmt: skip
+    ends = np.zeros(timing.n_processors, np.int64)
+    np.maximum.at(ends, timing.processor(), engine.run(timing).done.max(axis=1))
+    assert (ends >= cycles_of_cores(timing)).all()
+
+
 def test_rows_are_named_by_mnemonic_and_node() -> None:
     program = compiled("tiny_mlp", "toy", Mode.LATENCY, 1)
     described = {describe_row(program)(row) for row in range(program.n_rows)}

@@ -79,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _interrupted_when_told_to_end() -> Iterator[None]:
     """Makes SIGTERM (of `kill`, `timeout` and queues of jobs) an interruption, so that no file is left half-written.
 
-    Whoever calls `main` with a handler of their own, or not in the main thread, keeps what they have.
+    It takes effect when the compiled kernel at work returns, which may take seconds. Whoever calls `main` with a handler of their own,
+    or not in the main thread, keeps what they have.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -92,7 +93,8 @@ def _interrupted_when_told_to_end() -> Iterator[None]:
 
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> None:
-    del signal_number, frame
+    del frame
+    signal.signal(signal_number, signal.SIG_IGN)  # a second one would break into what the first has begun to tidy up
     raise KeyboardInterrupt
 
 

@@ -38,7 +38,9 @@ def row_cycles(timing: Timing) -> Array:
     phase = np.arange(t.phase_hold.shape[1])
     used = (phase < t.n_phases[:, None]) & (phase >= t.posts[:, None])
     once = np.where(used, t.phase_pass, 0).sum(axis=1, dtype=np.int64)
-    pace = np.where(used, t.phase_hold, 0).max(axis=1, initial=0).astype(np.int64)
+    # What a device holds is a command, not a time.
+    is_timed = (t.phase_res < 0) | (np.append(t.gap_device, -1)[np.maximum(t.phase_res, -1)] < 0)
+    pace = np.where(used & is_timed, t.phase_hold, 0).max(axis=1, initial=0).astype(np.int64)
     pace = np.maximum(pace, t.phase_pass[:, 0])
     return once + (t.reps.astype(np.int64) - 1) * (once if t.is_serial else pace)
 
