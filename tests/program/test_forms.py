@@ -43,7 +43,7 @@ def test_without_a_list_of_fields_all_count(cnn: Program) -> None:
     machine = MACHINES["crossbar"]
     reads = fields_read(replace(machine, reads={"mvm": ("length",)}))
     assert reads.keys() == {OPCODES[name] for name in machine.costs}
-    assert reads.pop(OPCODES["mvm"]) == ("opcode", "node", "length")
+    assert reads.pop(OPCODES["mvm"]) == ("opcode", "node", "stage", "count", "length")
     assert set(reads.values()) == {FIELDS}
     rows = np.zeros(2 * len(FIELDS), ROW)
     for i, name in enumerate(FIELDS):

@@ -280,8 +280,12 @@ def test_a_larger_window_resolves_the_circle() -> None:
     assert assert_same(replace(_circle(), window=2)).done.min() > 0
 
 
-def test_time_overflow_is_said() -> None:
-    timing = _chain(4, passing=2**31 - 1, hold=2**31 - 1, reps=2**14, window=1, is_serial=True)
+@pytest.mark.parametrize("shared", [0, 1])
+@pytest.mark.parametrize("reps", [2**14, 2**15])
+def test_time_overflow_is_said(shared: int, reps: int) -> None:
+    """Also where it passes in the middle of a row that would go on for longer than numbers reach."""
+    timing = _chain(4, passing=2**31 - 1, hold=2**31 - 1, reps=reps, window=1, is_serial=True)
+    timing = replace(timing, shared=np.full_like(timing.shared, shared))
     with pytest.raises(SimulationError, match=r"time passed 2\*\*44 cycles on processor 0; the program is too long"):
         engine.run(timing)
 

@@ -7,55 +7,65 @@ import numpy as np
 from pimloom.kernels._jit import jit
 
 WORDS = 8  # of 64 bits, in a row
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-_SHIFT = np.uint64(29)
+_FACTORS = tuple(np.uint64((0x9E3779B97F4A7C15 + k * 0xA0761D6478BD642E) % 2**64) for k in range(WORDS + 1))
+"""Odd, one for each word that is compared."""
+_HALF = np.uint64(32)
 _BYTE = np.uint64(255)
 
 
 @jit
-def number(words, word, shift, masks, used, beside, table, form, first):
+def number(words, word, shift, used, masks, beside, table, key, keys, form, first, rows):
     """Numbers the different rows in the order in which they first come.
 
     Args:
         words: uint64[n, WORDS]. The rows, bit by bit.
         word: int. Word that holds the opcode.
         shift: int. Its lowest bit there.
-        masks: uint64[256, WORDS]. Bits that count, by opcode.
         used: int64[k]. Words of which any bit counts.
+        masks: uint64[256, k]. Bits of them that count, by opcode; those of the opcode always do.
         beside: int64[n]. What must also be equal.
         table: int32[2 ** b], more than n, filled with 0. Scratch: forms by hash, from 1.
+        key: uint64[k + 1]. Scratch: what counts of a row.
+        keys: uint64[n, k + 1]. Scratch: what counts of each form.
         form: int32[n]. Out: number of what each row says.
         first: int64[n]. Out: first row of each form.
+        rows: int64[n], filled with 0. Out: how many rows are of each form.
 
     Returns:
         The number of forms.
     """
     last = np.uint64(table.size - 1)
+    n_used = used.size
     n_forms = 0
     bits = np.uint64(shift)
     for row in range(form.size):
         code = (words[row, word] >> bits) & _BYTE
-        hashed = np.uint64(beside[row])
-        for k in range(used.size):
-            hashed = (hashed ^ (words[row, used[k]] & masks[code, used[k]])) * _FACTOR
-            hashed ^= hashed >> _SHIFT
-        place = hashed & last
+        key[n_used] = np.uint64(beside[row])
+        # One product a word, which do not wait for each other.
+        hashed = key[n_used] * _FACTORS[n_used]
+        for k in range(n_used):
+            key[k] = words[row, used[k]] & masks[code, k]
+            hashed += key[k] * _FACTORS[k]
+        hashed = (hashed ^ (hashed >> _HALF)) * _FACTORS[0]
+        place = (hashed >> _HALF) & last
         while True:
             found = table[place] - 1
             if found < 0:
                 table[place] = n_forms + 1
                 first[n_forms] = row
-                form[row] = n_forms
+                found = n_forms
+                for k in range(n_used + 1):
+                    keys[n_forms, k] = key[k]
                 n_forms += 1
                 break
-            other = first[found]
-            is_same = beside[other] == beside[row] and (words[other, word] >> bits) & _BYTE == code
-            for k in range(used.size):
-                is_same = is_same and ((words[row, used[k]] ^ words[other, used[k]]) & masks[code, used[k]]) == 0
-            if is_same:
-                form[row] = found
+            differs = np.uint64(0)
+            for k in range(n_used + 1):
+                differs |= key[k] ^ keys[found, k]
+            if differs == 0:
                 break
             place = (place + np.uint64(1)) & last
+        form[row] = found
+        rows[found] += 1
     return n_forms
 
 

@@ -1,4 +1,4 @@
-"""Heaps of (key, value) in one array: which comes first is decided by key, then value."""
+"""What comes first: heaps of (key, value) in one array, by key, then value; and a tree where all that may come is known."""
 
 from __future__ import annotations
 
@@ -80,3 +80,28 @@ def take(heap, base, n):
     """
     last = 2 * (base + n - 1)
     return replace_first(heap, base, n - 1, heap[last], heap[last + 1])
+
+
+NOTHING = (1 << 63) - 1
+
+
+@jit
+def enter(tree, n, which, key):
+    """Gives one of n entrants another key, in a tree of the least keys: no branch depends on keys.
+
+    Args:
+        tree: int64[2 * n], filled with NOTHING. Node i has the lesser key of nodes 2 * i and 2 * i + 1, tree[1] the least of all;
+            tree[n + which] is the key of an entrant.
+        n: int. Entrants, at least 1.
+        which: int. The one.
+        key: int. At most NOTHING, which leaves it out.
+
+    Returns:
+        Nothing.
+    """
+    i = n + which
+    tree[i] = key
+    while i > 1:
+        key = min(key, tree[i ^ 1])
+        i >>= 1
+        tree[i] = key

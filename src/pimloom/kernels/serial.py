@@ -37,14 +37,17 @@ from pimloom.kernels.booking import (
     WAIT_WINDOW,
     acquire,
 )  # fmt: skip
-from pimloom.kernels.heaps import put, replace_first, take
+from pimloom.kernels.heaps import NOTHING, enter
 
 # What is known of a processor, one line of a table per processor.
 _PC, _ITERATION, _NOW, _SLOT, _IN_FLIGHT, _SAMPLE, _COLUMN, _ISSUED, _READY = range(9)
 _MISSING, _PHASE, _LEFT, _BEGUN, _WAITED, _POSTED, _DONE = range(9, 16)
 STATE = 16
 
-_NOTHING = -1
+_NONE = -1
+
+MOST_PROCESSORS = 1 << 18
+"""A request is its time and its processor in one number."""
 
 
 @jit
@@ -52,7 +55,7 @@ def run(
     stream_ptr, processor, samples, iterations, kept, until, rows, forms,
     dep_ptr, dep_row, dep_distance, next_ptr, next_row, next_distance,
     route_ptr, route_link, gap_ptr, gap_before, gap_after, gap_cycles,
-    in_order, handshake, hop, wormhole, times, waits, rounds, place, report, free, last, n_commands, state, heap, todo,
+    in_order, handshake, hop, wormhole, times, waits, rounds, place, report, free, last, n_commands, state, tree, todo,
 ):  # fmt: skip
     """Simulates all streams to their end: a window of one row, an issue a cycle, serial repetitions, nothing detached.
 
@@ -91,7 +94,7 @@ def run(
         last: int64[R * n_commands], cycle of the last of each command of each device.
         n_commands: int. Commands of devices.
         state: int64[P * STATE], filled with 0. What is known of each processor.
-        heap: int64[2 * P]. Processors that ask for a shared resource, by time.
+        tree: int64[2 * P], filled with NOTHING. Processors that ask for a shared resource, by time.
         todo: int32[P]. Processors that can go on.
 
     Returns:
@@ -102,19 +105,18 @@ def run(
     n_todo = 0
     for p in range(n_procs - 1, -1, -1):
         state[p * STATE + _PC] = stream_ptr[p]
-        state[p * STATE + _IN_FLIGHT] = _NOTHING
+        state[p * STATE + _IN_FLIGHT] = _NONE
         state[p * STATE + _POSTED] = -1
         todo[n_todo] = p
         n_todo += 1
-    n_waiting = 0
     n_done = 0
     n_phases = 0
     failed = OK
-    while failed == OK and (n_todo > 0 or n_waiting > 0):
-        # Of a processor from the heap, the entry stays until it is known what takes its place.
+    while failed == OK and (n_todo > 0 or tree[1] < NOTHING):
+        # Of a processor from the tree, the entry stays until it is known what takes its place.
         is_first = n_todo == 0
         if is_first:
-            p = heap[1]
+            p = tree[1] & (MOST_PROCESSORS - 1)
         else:
             n_todo -= 1
             p = todo[n_todo]
@@ -231,12 +233,13 @@ def run(
                 if forms[x + CODE] & 1 and not is_granted:
                     state[base + _PHASE] = phase
                     state[base + _NOW] = now
-                    if is_first:
-                        replace_first(heap, 0, n_waiting, now, p)
-                        is_first = False
-                    else:
-                        n_waiting = put(heap, 0, n_waiting, now, p)
                     is_blocked = True
+                    if now > MAX_TIME:
+                        failed = TIME_OVERFLOW
+                        report[2] = p
+                        break
+                    enter(tree, n_procs, p, now * MOST_PROCESSORS | p)
+                    is_first = False
                     break
                 is_granted = False
                 n_phases += 1
@@ -269,7 +272,7 @@ def run(
             times[column * n_rows + row] = now
             waits[row * N_WAITS + WAIT_RESOURCE] += state[base + _WAITED]
             n_done += 1
-            state[base + _IN_FLIGHT] = _NOTHING
+            state[base + _IN_FLIGHT] = _NONE
             state[base + _POSTED] = -1
             if forms[line + KIND] == SEND:
                 other_row = rows[row * ROW + PARTNER]
@@ -291,7 +294,7 @@ def run(
                     todo[n_todo] = processor[target]
                     n_todo += 1
         if is_first:
-            n_waiting = take(heap, 0, n_waiting)
+            enter(tree, n_procs, p, NOTHING)
     report[0] = n_done
     report[1] = n_phases
     for p in range(n_procs):

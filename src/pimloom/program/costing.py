@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from pimloom.program.machine import CostContext, Costs, Forms, Machine, Resource
 from pimloom.program.program import Program
 from pimloom.program.rows import FIELDS, MASKED
 from pimloom.program.widths import code_bytes, sum_bytes
+
+ALWAYS_APART: Final = ("opcode", "node", "stage", "count")
+"""Fields in which the rows of a form are equal on any machine: reports add up by node, and forms tell what rows do, how often."""
 
 
 def work_out(program: Program, machine: Machine, *, with_forms: bool = True) -> CostContext[Any, Resources]:
@@ -60,7 +63,7 @@ def work_out(program: Program, machine: Machine, *, with_forms: bool = True) -> 
 def fields_read(machine: Machine) -> dict[int, tuple[str, ...]]:
     """Opcode to the fields that make a form, for all opcodes that a machine runs.
 
-    Those of a node are always apart, since reports add costs up by node; an opcode whose fields are not known has all.
+    An opcode whose fields are not known has all.
     """
     reads = machine.reads or {}
-    return {OPCODES[name]: ("opcode", "node", *reads[name]) if name in reads else FIELDS for name in machine.costs}
+    return {OPCODES[name]: (*ALWAYS_APART, *reads[name]) if name in reads else FIELDS for name in machine.costs}

@@ -155,16 +155,18 @@ class Forms:
         n = program.n_rows
         words = np.ascontiguousarray(program.rows).view(np.uint64).reshape(n, kernel.WORDS)
         places: Any = ROW.fields
-        masks = np.zeros((256, kernel.WORDS), np.uint64)
+        masks = np.repeat(_mask(("opcode",))[None], 256, axis=0)
         for code, names in reads.items():
-            masks[code] = _mask(names)
-        of_row, first = np.empty(n, np.int32), np.empty(n, np.int64)
+            masks[code] |= _mask(names)
+        used = np.flatnonzero(masks.any(axis=0))
+        of_row, first, rows = np.empty(n, np.int32), np.empty(n, np.int64), np.zeros(n, np.int64)
         word, offset = divmod(places["opcode"][1], 8)
         table = np.zeros(1 << max(n, 1).bit_length(), np.int32)
+        key, keys = np.empty(used.size + 1, np.uint64), np.empty((n, used.size + 1), np.uint64)
         beside = np.zeros(n, np.int64) if beside is None else beside
         shift = 8 * (offset if sys.byteorder == "little" else 7 - offset)
-        size = kernel.number(words, word, shift, masks, np.flatnonzero(masks.any(axis=0)), beside, table, of_row, first)
-        return Forms(of_row, first[:size].copy(), np.bincount(of_row, minlength=size))
+        size = kernel.number(words, word, shift, used, np.ascontiguousarray(masks[:, used]), beside, table, key, keys, of_row, first, rows)
+        return Forms(of_row, first[:size].copy(), rows[:size].copy())
 
     @staticmethod
     def single(n: int) -> Forms:

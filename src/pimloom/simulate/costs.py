@@ -22,6 +22,7 @@ class CostedProgram:
         costs: per form.
         forms: which rows are alike.
         node: int32[f], graph node of each form, -1 for none.
+        count: int32[f], instructions that a row of each form stands for.
         resources: of the machine.
         ticks_per_cycle: units of the timing per clock cycle.
     """
@@ -30,8 +31,13 @@ class CostedProgram:
     costs: Costs
     forms: Forms
     node: Array
+    count: Array
     resources: Resources
     ticks_per_cycle: int
+
+    def instructions(self) -> int:
+        """Instructions carried out per sample."""
+        return int(self.count.astype(np.int64) @ self.forms.rows)
 
 
 def cost(program: Program) -> CostedProgram:
@@ -43,9 +49,9 @@ def cost(program: Program) -> CostedProgram:
     transfer = np.array([row.is_transfer for row in INSTRUCTIONS], np.int8)[opcode]
     route_ptr, route_link = resources.routes()
     devices = resources.devices()
-    lead = costs.lead[forms.of_row] if costs.lead.any() else np.zeros(program.n_rows, np.int32)
+    stage, lead = (v[forms.of_row] if v.any() else np.zeros(program.n_rows, np.int32) for v in (context.rows["stage"], costs.lead))
     timing = Timing(
-        stream_ptr=program.stream_ptr, samples=program.samples, stage=program.rows["stage"], form=forms.of_row,
+        stream_ptr=program.stream_ptr, samples=program.samples, stage=stage, form=forms.of_row,
         partner=program.partner, kind=kind, detached=transfer if rules.detaches_transfers else np.zeros_like(transfer),
         reps=costs.reps, lead=lead, posts=costs.posts,
         n_phases=costs.n_phases, phase_res=costs.res, phase_hold=costs.hold, phase_pass=costs.passing,
@@ -55,4 +61,4 @@ def cost(program: Program) -> CostedProgram:
         window=rules.window, queue=rules.queue, issue_cycles=rules.cycles, in_order=rules.in_order, is_serial=rules.is_serial,
         handshake_cycles=rules.handshake_cycles, hop_cycles=rules.hop_cycles, is_wormhole=rules.is_wormhole,
     )  # fmt: skip
-    return CostedProgram(timing, costs, forms, context.rows["node"], resources, rules.ticks_per_cycle)
+    return CostedProgram(timing, costs, forms, context.rows["node"], context.rows["count"], resources, rules.ticks_per_cycle)

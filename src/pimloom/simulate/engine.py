@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pimloom.errors import InternalError, SimulationError
-from pimloom.kernels import agenda, booking, edges, serial
+from pimloom.kernels import agenda, booking, edges, heaps, serial
 from pimloom.kernels import engine as kernel
 from pimloom.simulate.timing import Array, Times, Timing
 
@@ -159,7 +159,7 @@ def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
         status = serial.run(
             *shared, int(timing.in_order), timing.handshake_cycles, timing.hop_cycles, int(timing.is_wormhole),
             times, waits, rounds, place, report, *_commands(timing),
-            np.zeros(timing.n_processors * serial.STATE, np.int64), np.zeros(2 * timing.n_processors, np.int64),
+            np.zeros(timing.n_processors * serial.STATE, np.int64), np.full(2 * timing.n_processors, heaps.NOTHING, np.int64),
             np.zeros(timing.n_processors, np.int32),
         )  # fmt: skip
     else:
@@ -180,7 +180,8 @@ def run(timing: Timing, describe: Callable[[int], str] | None = None) -> Times:
 def has_one_in_flight(timing: Timing) -> bool:
     """Whether the kernel for processors with one row in flight runs a program: it must do all that the program asks for."""
     t = timing
-    return t.window == 1 and t.issue_cycles == 1 and t.is_serial and not t.detached.any()
+    is_small = 0 < t.n_processors <= serial.MOST_PROCESSORS
+    return is_small and t.window == 1 and t.issue_cycles == 1 and t.is_serial and not t.detached.any()
 
 
 def _run_windows(timing: Timing, shared: tuple[object, ...], where: Array, found: tuple[Array, Array], ends: tuple[Array, ...]) -> int:

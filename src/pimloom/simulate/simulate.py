@@ -39,7 +39,8 @@ def simulate(program: Program, run: Callable[..., Times] = engine.run, *, trace:
     begun = time.perf_counter()
     shorter = condense(costed.timing) if run is engine.run else None
     times = _run(program, costed.timing, shorter, run, is_complete=trace or bool(program.graph.nodes))
-    result = summarise(program, costed, times.in_cycles(costed.ticks_per_cycle), trace=trace)
+    core = _core_cycles(costed, costed.timing if shorter is None else shorter.timing)
+    result = summarise(program, costed, times.in_cycles(costed.ticks_per_cycle), core, trace=trace)
     until = MACHINES[program.hardware.kind].until_cycles(program) if until_cycles is None else until_cycles
     if until:
         result = _in_steady_state(program, costed, _repeat(costed, shorter, until, run), until, result)
@@ -100,12 +101,12 @@ def cycles(program: Program) -> tuple[int, float]:
     costed = cost(program)
     times = engine.run(costed.timing).in_cycles(costed.ticks_per_cycle)
     busy = resource_busy(costed.timing, costed.forms.rows) / costed.ticks_per_cycle
-    return int(times.done[:, 0].max(initial=0)), _period(costed.timing, times, busy, _core_cycles(costed))
+    return int(times.done[:, 0].max(initial=0)), _period(costed.timing, times, busy, _core_cycles(costed, costed.timing))
 
 
-def _core_cycles(costed: CostedProgram) -> float:
-    """What the busiest core has to do per sample, where it does one thing at a time."""
-    return float(cycles_of_cores(costed.timing).max(initial=0)) / costed.ticks_per_cycle
+def _core_cycles(costed: CostedProgram, timing: Timing) -> float:
+    """What the busiest core has to do per sample, where it does one thing at a time; joined rows are a part of what is left."""
+    return float(cycles_of_cores(timing).max(initial=0)) / costed.ticks_per_cycle
 
 
 def describe_row(program: Program) -> Callable[[int], str]:
@@ -138,12 +139,11 @@ def _period(timing: Timing, times: Times, busy: Array, core_cycles: float) -> fl
     return max(slowest, float(busy.max(initial=0.0)), core_cycles)
 
 
-def summarise(program: Program, costed: CostedProgram, times: Times, *, trace: bool) -> Result:
-    """Everything but the seconds; `times` in cycles."""
+def summarise(program: Program, costed: CostedProgram, times: Times, core: float, *, trace: bool) -> Result:
+    """Everything but the seconds; `times` and what the busiest core has to do in cycles."""
     machine, t, resources = program.hardware, costed.timing, costed.resources
     ends = times.done.max(axis=0, initial=0)
     busy = resource_busy(t, costed.forms.rows) / costed.ticks_per_cycle
-    core = _core_cycles(costed)
     latency, period = int(ends[0]) if ends.size else 0, _period(t, times, busy, core)
     span = period if program.mode == "throughput" and program.samples > 1 else float(latency)
     energy = {name: float(values @ costed.forms.rows) for name, values in costed.costs.energy_pj.items()}
@@ -155,7 +155,7 @@ def summarise(program: Program, costed: CostedProgram, times: Times, *, trace: b
     grid_rows, grid_cols = machine.processor_grid
     return Result(
         model=program.name, hardware=machine.name, target=program.target, mode=program.mode, samples=program.samples,
-        clock_ghz=machine.clock_ghz, nodes=_nodes(program, costed, times), rows=program.n_rows, instructions=program.instructions(),
+        clock_ghz=machine.clock_ghz, nodes=_nodes(program, costed, times), rows=program.n_rows, instructions=costed.instructions(),
         cycles=int(ends.max(initial=0)), latency_cycles=latency, period_cycles=period, energy_pj=energy, busy_cycles=totals,
         resources=counts,
         utilisation={name: totals[name] / max(counts[name] * span, 1.0) for name in resources.components},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from oracles.pimsim_machine import Outcome, run
 from program.pimsim.pimsim_files import write_architecture, write_program
 from program.pimsim.random_programs import random_lists
@@ -19,6 +22,7 @@ from pimloom.errors import HardwareError, ProgramError
 from pimloom.execute import Interpreter
 from pimloom.hardware import describe, parse_hardware, to_yaml
 from pimloom.hardware.pimsim import PimsimHardware
+from pimloom.kernels import surroundings
 from pimloom.program import Program, load_program, save_program
 from pimloom.program.pimsim import Architecture, PimsimProgram, Quirks, read_architecture, read_program
 from pimloom.program.pimsim.convert import architecture_of, hardware_of, to_program, to_table
@@ -274,3 +278,22 @@ def test_a_path_of_one_direction_is_that_of_both(tmp_path: Path) -> None:
     architecture = read_architecture(path)
     one = simulate(to_program(table, architecture, name="p", machine="m", quirks=quirks)).latency_cycles
     assert one == both == run(table, architecture, quirks=quirks).latency_ns
+
+
+@given(st.data())
+def test_what_stands_around_rows(data: st.DataObject) -> None:
+    """The kernel against a loop over lists."""
+    sizes = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=5))
+    ptr = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+    gaps = np.array(data.draw(st.lists(st.integers(0, 3), min_size=int(ptr[-1]), max_size=int(ptr[-1]))), np.int32)
+    length = np.array(data.draw(st.lists(st.integers(0, 2**31 - 1), min_size=gaps.size, max_size=gaps.size)), np.int32)
+    partner = np.array(data.draw(st.lists(st.integers(-1, gaps.size - 1), min_size=gaps.size, max_size=gaps.size)), np.int32)
+    position = np.concatenate([np.cumsum(gaps[a:b] + 1) - 1 for a, b in itertools.pairwise(ptr)]).astype(np.int32)
+    found = np.empty(gaps.size, np.int64)
+    assert surroundings.pack(ptr, position, length, partner, found) == gaps.max(initial=0)
+    for a, b in itertools.pairwise(ptr.tolist()):
+        for row in range(a, b):
+            is_first, is_last, other = found[row] & 1, found[row] >> surroundings.LAST & 1, found[row] >> surroundings.OTHER_LENGTH
+            assert (is_first, is_last) == (row == a, row == b - 1)
+            assert other == (length[partner[row]] if partner[row] >= 0 else 0)
+            assert found[row] >> surroundings.GAP & surroundings.MOST_GAP == gaps[row]

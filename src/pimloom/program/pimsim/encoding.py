@@ -17,6 +17,7 @@ from typing import Any, Final, final
 import numpy as np
 
 from pimloom.errors import ProgramError
+from pimloom.kernels import surroundings as kernel
 from pimloom.program.isa import OPCODES
 from pimloom.program.pimsim.opcodes import BY_CODE, CODE, Unit
 from pimloom.program.pimsim.table import COLUMNS, PimsimProgram
@@ -113,28 +114,17 @@ def element_bytes(rows: Array) -> tuple[Array, Array]:
     return found[0], found[1]
 
 
-# What costs of a row depend on beside its fields, in one number: whether it is the first, and the last, of its list, scalar
-# instructions between it and the row before, and elements or bytes of the other end of its message.
-_LAST: Final = 1
-_SCALARS: Final = 2
-_OTHER_LENGTH: Final = 31
-MOST_SCALARS: Final = (1 << (_OTHER_LENGTH - _SCALARS)) - 1
-
-
 def surroundings(program: Program) -> Array:
-    """int64[n]: what is around each row, for `Surroundings`."""
-    position = program.rows["src1_step"].astype(np.int64)
-    found = np.diff(position, prepend=-1) - 1
-    used = np.flatnonzero(np.diff(program.stream_ptr))
-    first, last = program.stream_ptr[used], program.stream_ptr[used + 1] - 1
-    found[first] = position[first]
-    if found.max(initial=0) > MOST_SCALARS:
-        raise ProgramError(f"program '{program.name}': {found.max()} scalar instructions in a row found, at most {MOST_SCALARS} expected")
-    found <<= _SCALARS
-    found[first] |= 1
-    found[last] |= 1 << _LAST
-    ends = np.flatnonzero(program.partner >= 0)
-    found[ends] |= program.rows["length"][program.partner[ends]].astype(np.int64) << _OTHER_LENGTH
+    """int64[n]: what costs of a row depend on beside its fields, for `Surroundings`.
+
+    Whether it is the first, and the last, of its list, scalar instructions between it and the row before, and elements or bytes of
+    the other end of its message.
+    """
+    rows, found = program.rows, np.empty(program.n_rows, np.int64)
+    most = kernel.pack(program.stream_ptr, rows["src1_step"], rows["length"], program.partner, found)
+    if most > kernel.MOST_GAP:
+        expected = f"at most {kernel.MOST_GAP} expected"
+        raise ProgramError(f"program '{program.name}': {most} scalar instructions in a row found, {expected}")
     return found
 
 
@@ -162,9 +152,9 @@ class Surroundings:
             trailing: int64[k], scalar instructions at the end of their lists.
             repeats: whether lists begin again, without a gap; a first instruction is fetched and decoded.
         """
-        scalars = packed >> _SCALARS & MOST_SCALARS
-        slots = scalars + np.where(packed & 1, trailing if repeats else 2, 0)
-        return Surroundings(slots, scalars + np.where(packed >> _LAST & 1, trailing, 0), packed >> _OTHER_LENGTH)
+        scalars = packed >> kernel.GAP & kernel.MOST_GAP
+        slots = scalars + np.where(packed >> kernel.FIRST & 1, trailing if repeats else 2, 0)
+        return Surroundings(slots, scalars + np.where(packed >> kernel.LAST & 1, trailing, 0), packed >> kernel.OTHER_LENGTH)
 
 
 def trailing_scalars(program: Program) -> Array:
@@ -177,7 +167,7 @@ def trailing_scalars(program: Program) -> Array:
 
 def scalars_before(program: Program, rows: Array) -> Array:
     """int64[k]: scalar instructions between some rows and those before them on their cores."""
-    return surroundings(program)[rows] >> _SCALARS & MOST_SCALARS
+    return surroundings(program)[rows] >> kernel.GAP & kernel.MOST_GAP
 
 
 def has_messages(program: Program) -> Array:
