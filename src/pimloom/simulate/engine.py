@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pimloom.errors import InternalError, SimulationError
-from pimloom.kernels import agenda, booking, edges, heaps, serial
+from pimloom.kernels import agenda, booking, edges, flight, heaps, serial
 from pimloom.kernels import engine as kernel
 from pimloom.simulate.timing import Array, Times, Timing
 
@@ -119,12 +119,12 @@ def _scratch(timing: Timing, capacity: int) -> tuple[object, ...]:
         return np.full(n, -1, np.int64)
 
     free_slots = np.tile(np.arange(slots - 1, -1, -1, dtype=np.int32), p)
+    cores = _aligned(p * flight.CORE)
+    lines = cores.reshape(p, flight.CORE)
+    lines[:, flight.N_FREE], lines[:, flight.PC], lines[:, flight.HELD] = slots, timing.stream_ptr[:-1], -1
     return (
-        np.empty(2 * p * capacity, np.int64), zeros(), zeros(),
-        _aligned(p * slots * kernel.SLOT), free_slots, np.full(p, slots, np.int64), none(p * timing.window), zeros(), zeros(), zeros(),
-        timing.stream_ptr[:-1].copy(), zeros(), zeros(), zeros(p, np.int8), zeros(p, np.int8), zeros(), none(),
-        *_ahead(timing), zeros(), zeros(), zeros(),
-        zeros(4), none(agenda.RING), none(), none(), zeros(p, np.int8), np.empty(4 * p + 64, np.int64),
+        np.empty(2 * p * capacity, np.int64), zeros(), cores, _aligned(p * slots * flight.SLOT), free_slots, none(p * timing.window),
+        *_ahead(timing), zeros(4), none(agenda.RING), none(), none(), zeros(p, np.int8), np.empty(4 * p + 64, np.int64),
         np.arange(p - 1, -1, -1, dtype=np.int32), np.ones(p, np.int8),
     )  # fmt: skip
 
@@ -187,9 +187,9 @@ def has_one_in_flight(timing: Timing) -> bool:
 def _run_windows(timing: Timing, shared: tuple[object, ...], where: Array, found: tuple[Array, Array], ends: tuple[Array, ...]) -> int:
     """Hands over to the kernel for windows of any size; returns its status."""
     capacity = _pending_bound(timing)
-    if timing.window + timing.queue > kernel.MAX_SLOTS:
+    if timing.window + timing.queue > flight.MAX_SLOTS:
         in_flight = f"{timing.window + timing.queue} rows in flight on one processor"
-        raise SimulationError(f"simulate: {in_flight} found, at most {kernel.MAX_SLOTS} expected; lower the issue window")
+        raise SimulationError(f"simulate: {in_flight} found, at most {flight.MAX_SLOTS} expected; lower the issue window")
     if capacity * timing.n_processors > MAX_QUEUE_EVENTS * 64:
         raise SimulationError(f"simulate: {capacity} events may be pending on one processor; lower the issue window")
     return kernel.run(
