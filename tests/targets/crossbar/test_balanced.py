@@ -196,7 +196,8 @@ def test_where_whole_columns_leave_no_room_for_the_copies_that_were_asked_for_th
     whole, cycles = Mapper.map, iter([1.0, *gains])
 
     def few_whole(self: Mapper, fill: float, policies: Sequence[Policy] = (), *more: float, spends: bool = True) -> Mapped | None:
-        return whole(self, fill, policies, *more, spends=spends) if fill < 0.8 or Policy.CUT in policies else None
+        is_wanted = (fill < 0.8 and Policy.CUT_BALANCED not in policies) or Policy.CUT in policies
+        return whole(self, fill, policies, *more, spends=spends) if is_wanted else None
 
     monkeypatch.setattr(Mapper, "map", few_whole)
     request = Request(Mode.LATENCY, 1, 1, 0, lambda _: (int(1000 * next(cycles)), 0.0), lambda _: None)
@@ -219,6 +220,32 @@ def test_where_pieces_leave_room_for_one_copy_only_columns_are_cut_closely(monke
     ways = [what.rpartition(", ")[2] for what in _fitting_trials(program)]
     assert ways[0] == "cut" and set(ways[1:]) == {"cut closely"}
     assert max(program.notes["copies"].values()) > 1
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize(("room", "expected"), [(1.0, 0), (0.95, 1), (0.8, 4)])
+def test_pieces_of_columns_go_where_they_strain_cores_least(
+    monkeypatch: pytest.MonkeyPatch, mode: Mode, room: float, expected: int
+) -> None:  # fmt: skip
+    """What packs tighter is then tried for more copies only: on 98, or on 98, 94, 91 and 88 % of the crossbars.
+
+    In throughput mode no layer has copies beyond what the slowest one's time takes.
+    """
+    whole, spending, tight = Mapper.map, set[bool](), list[float]()
+
+    def only_cut(self: Mapper, fill: float, policies: Sequence[Policy] = (), *more: float, spends: bool = True) -> Mapped | None:
+        if Policy.CUT_BALANCED in policies:
+            spending.add(spends)
+            return whole(self, fill, policies, *more, spends=spends) if fill <= room else None
+        if Policy.CUT in policies:
+            tight.append(fill)
+        return None
+
+    monkeypatch.setattr(Mapper, "map", only_cut)
+    program = compile_network(quantised("tiny_cnn"), machine("toy"), Request(mode, 1, 1, 0, api.cycles, lambda _: None))
+    assert {what.partition("crossbars, ")[2] for what in _fitting_trials(program)} == {"cut closely, balanced"}
+    assert spending == {mode is Mode.LATENCY}
+    assert len(tight) == expected and all(fill > room for fill in tight)
 
 
 def test_less_than_one_copy_of_each_layer_is_no_share_that_a_trial_had_room_for() -> None:

@@ -15,6 +15,7 @@ from pimloom.ir.builder import GraphBuilder
 from pimloom.ir.graph import Graph
 from pimloom.program import OPCODES
 from pimloom.targets import Mode
+from pimloom.targets.crossbar.bundles import Estimator
 from pimloom.targets.crossbar.compile import lower
 from pimloom.targets.crossbar.cores import Policy
 from pimloom.targets.crossbar.lower import Options
@@ -87,12 +88,15 @@ def test_a_core_holds_the_same_rows_of_several_columns() -> None:
     assert [len(one.pieces) for one in shards_of(unfolded, 20, 9)] == [3, 3]
 
 
-@pytest.mark.parametrize(("channels", "pieces", "bands"), [(96, 2, 18), (96, 3, 9), (96, 9, 9), (32, 2, 0), (40, 2, 0)])
-def test_as_many_pieces_as_channels_allow(channels: int, pieces: int, bands: int) -> None:
+@pytest.mark.parametrize(("channels", "most", "bands"), [
+    (96, 96.0, 0), (96, 95.9, 18), (96, 64.0, 18), (96, 63.9, 9), (96, 1.0, 9), (160, 130.0, 36), (32, 16.0, 0), (40, 16.0, 0),
+])  # fmt: skip
+def test_no_piece_takes_more_channels_than_it_may(channels: int, most: float, bands: int) -> None:
+    """Arrays have 32 rows: 9 taps times so many of them."""
     graph = deep(channels)
     (stage,) = (s for s in analyse(graph).stages if s.kind is Kind.MATRIX and s.window.kernel == (3, 3))
     (block,) = unfold(stage, graph, machine(), "window").blocks
-    assert cut_by_channels(block, pieces) == bands
+    assert cut_by_channels(block, most) == bands
 
 
 @pytest.mark.parametrize("policy", [Policy.BALANCED, Policy.TIGHTEST, Policy.CUT])
@@ -109,16 +113,31 @@ def test_windows_that_a_memory_cannot_hold_are_cut_by_channels(policy: Policy) -
 
 
 @pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("policy", [Policy.TIGHTEST, Policy.CUT_BALANCED])
 @pytest.mark.parametrize(("group", "local_bytes"), [(1, 4096), (2, 2500)])
-def test_what_is_cut_by_channels_computes_the_same(mode: Mode, group: int, local_bytes: int) -> None:
+def test_what_is_cut_by_channels_computes_the_same(mode: Mode, policy: Policy, group: int, local_bytes: int) -> None:
     graph, hardware = deep(128, group), machine(local_bytes)
     mapper = Mapper(graph, hardware, mode)
-    mapped = mapper.map(0.0, (Policy.TIGHTEST,))
+    mapped = mapper.map(0.0, (policy,))
     assert mapped is not None
     assert all(len(set(ranges_of(mapped, cluster))) > 1 for cluster in clusters_of(mapped, 3))
     program = lower(mapper, mapped, Options(mode=mode.value, samples=1 if mode is Mode.LATENCY else 3))
     assert (program.rows["opcode"] == OPCODES["add_partial"]).any()
     assert_conforms(graph, program)
+
+
+def test_pieces_ask_cores_for_room_for_their_own_channels_only() -> None:
+    graph, hardware = deep(96), machine(3072)
+    (stage,) = (s for s in analyse(graph).stages if s.kind is Kind.MATRIX and s.window.kernel == (3, 3))
+    mapped = Mapper(graph, hardware).map(0.0, (Policy.CUT_BALANCED,))
+    assert mapped is not None
+    (cluster,) = clusters_of(mapped, 3)
+    assert ranges_of(mapped, cluster) == [(0, 32), (32, 64), (64, 96)]
+    estimator = Estimator(mapped.flow, hardware, mapped.unfolded)
+    whole, third = (estimator.wish(stage, (1, 1), mapped.splits[stage.index], 40, 27, 1, reads) for reads in (0, 32))
+    assert third.in_bytes == whole.in_bytes / 3
+    assert mapped.placement.wished_bytes[stage.index] == pytest.approx(3 * third.memory_bytes)
+    assert third.memory_bytes < whole.memory_bytes / 2
 
 
 def test_partial_sums_count_as_traffic_and_inputs_once() -> None:

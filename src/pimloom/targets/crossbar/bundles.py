@@ -121,7 +121,7 @@ class Estimator:
                     self._followers.setdefault(piece.source, []).append(stage)
 
     def wish(
-        self, stage: Stage, shape: tuple[int, int], split: Split, channels: int, crossbars: int, count: int
+        self, stage: Stage, shape: tuple[int, int], split: Split, channels: int, crossbars: int, count: int, reads: int = 0
     ) -> Wish:  # fmt: skip
         """What `count` copies of one shard ask for.
 
@@ -132,6 +132,7 @@ class Estimator:
             channels: outputs of the shard.
             crossbars: arrays of one copy of the shard.
             count: copies of the bundle.
+            reads: input channels that a core holds; all if 0.
         """
         ry, rx = shape
         classes = min(ry, split.free_classes, count)
@@ -141,7 +142,7 @@ class Estimator:
         columns = min(float(source.shape.width), part * out.width * window.stride[1] + window.reach(1) - window.stride[1])
         rows = source.shape.rows * min(1.0, window.reach(0) * classes / (ry * window.stride[0]))
         held = min(float(source.shape.rows), window.reach(0) + window.stride[0] * (classes + SLACK_ROWS))
-        vector = source.shape.channels * item
+        vector = (reads or source.shape.channels) * item
         made = out.rows * classes / ry * part * out.width * channels * item
         width = part * out.width
         buffers = 2.0 * classes * min(width * channels * (8.0 + item), 0.1 * self._hardware.core.local_memory.size_bytes)

@@ -288,29 +288,36 @@ class _Search:
             self._keep(program, self.best_mapped, f"the best of them in the order of {name}")
 
     def pack(self) -> None:
-        """Tries tall layers cut by rows, which fill cores that have no room for whole columns, as little as gives copies room."""
+        """Tries tall layers cut by rows, which fill cores that have no room for whole columns.
+
+        At first on the cores that pieces strain least; then, for more copies than have room there, as little as gives copies room.
+        """
+        most = 0.0 if self.mapper.is_serial else self._pack(Policy.CUT_BALANCED)
         for policy in (Policy.CUT, Policy.CUT_CLOSELY):
-            if self._pack(policy):
+            if self._pack(policy, most):
                 return
 
-    def _pack(self, policy: Policy) -> bool:
-        """Fewer and fewer copies as long as that helps; whether there was room for any."""
-        before, has_copies = math.inf, False
+    def _pack(self, policy: Policy, above: float = 0.0) -> float:
+        """Fewer and fewer copies, on more than a share of the crossbars, as long as that helps; the largest share that had room for any."""
+        before, most = math.inf, 0.0
+        # Memories are what such programs wait for: copies that do not shorten the slowest layer's time only take room from others.
+        spends = policy is not Policy.CUT_BALANCED or self.request.mode is Mode.LATENCY
         for fill in TIGHT_FILLS:
-            if has_copies and fill * self.mapper.hardware.total_crossbars < self.mapper.needed:
-                break  # that is one copy of each layer
-            mapped, tried = self.mapper.map(fill, (policy,)), len(self.tried)
+            if fill <= above or (most and fill * self.mapper.hardware.total_crossbars < self.mapper.needed):
+                break  # that is one copy of each layer, or was tried in a better way
+            mapped, tried = self.mapper.map(fill, (policy,), spends=spends), len(self.tried)
             if mapped is None:
                 continue
             failed = self._lower_once(mapped, self.options, f"copies on {fill:.0%} of the crossbars, {policy.value}")
             if failed is not None or len(self.tried) == tried:
                 continue
-            has_copies |= max(mapped.copies.values()) > 1
+            if max(mapped.copies.values()) > 1:
+                most = max(most, fill)
             cost = self.tried[-1].get("cycles", self.tried[-1].get("scheduled_cycles", math.inf))
             if cost >= before:
                 break
             before = cost
-        return has_copies
+        return most
 
     def try_roomier(self) -> None:
         """Tries fewer and fewer copies where all stay far from the compute bound, as long as that helps."""

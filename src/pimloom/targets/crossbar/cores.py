@@ -19,12 +19,17 @@ class Policy(enum.Enum):
     TIGHTEST = "tightest"  # the core with the least room that suffices, largest layers first: packs best
     CUT = "cut"  # as TIGHTEST, with tall layers cut by rows into pieces that fill cores; their partial sums travel
     CUT_CLOSELY = "cut closely"  # as CUT, into pieces that fill cores nearly: packs where those of CUT leave too much
+    CUT_BALANCED = "cut closely, balanced"  # as CUT_CLOSELY, on the cores that pieces strain least
     CUT_FINELY = "cut finely"  # as CUT, each column by itself, into pieces that fill cores best: packs where nothing else does
     LEAST_LOADED = "least loaded"  # where cores work on one instruction at a time, work counts more than room
 
 
 CUTS: Final = (Policy.CUT, Policy.CUT_CLOSELY, Policy.CUT_FINELY)
 """Policies that cut tall layers by rows, those that cut least first."""
+
+
+BALANCING: Final = (Policy.BALANCED, Policy.CUT_BALANCED)
+"""Policies that look at what pieces ask of a core, beside arrays."""
 
 
 @final

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Final
 
 from pimloom.errors import CapacityError
-from pimloom.targets.crossbar.cores import Policy
+from pimloom.targets.crossbar.cores import BALANCING
 from pimloom.targets.crossbar.lower import Lowering
 from pimloom.targets.crossbar.mapper import Mapped, Mapper
 from pimloom.targets.crossbar.scope import Options
@@ -66,14 +66,14 @@ def _with_room(
     """
     tried: list[tuple[int, Mapped, Lowering, dict[int, int]]] = []
     factors: dict[int, float] = {}
-    for _ in range(PLACEMENTS if mapped.policy is Policy.BALANCED else 1):
+    for _ in range(PLACEMENTS if mapped.policy in BALANCING else 1):
         lowering = Lowering(mapped.flow, mapper.hardware, mapped.unfolded, mapped.placement, options, kept=kept)
-        if mapped.policy is not Policy.BALANCED:
+        if mapped.policy not in BALANCING:
             lowering.memory.check_least_bytes()  # nothing is placed again, so there is no need to time what cannot fit
         full = lowering.plan()
         excess = sum(used - mapper.hardware.core.local_memory.size_bytes for used in full.values())
         tried.append((excess, mapped, lowering, full))
-        if not excess or mapped.policy is not Policy.BALANCED:
+        if not excess or mapped.policy not in BALANCING:
             break
         wished = mapped.placement.wished_bytes
         for stage, needed in lowering.memory.bytes_by_layer().items():

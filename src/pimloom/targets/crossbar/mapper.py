@@ -25,8 +25,8 @@ from pimloom.targets.crossbar.unfold import Unfolded, unfold
 
 NEIGHBOURS: Final = (Policy.SPREAD, Policy.NEXT, Policy.TIGHTEST)
 BALANCED: Final = (Policy.BALANCED,)
-PLAIN_WAYS: Final = (*NEIGHBOURS, Policy.BALANCED, Policy.CUT)
-LAST_RESORT: Final = (*NEIGHBOURS, Policy.BALANCED, *CUTS)
+PLAIN_WAYS: Final = (*NEIGHBOURS, Policy.BALANCED, Policy.CUT_BALANCED, Policy.CUT)
+LAST_RESORT: Final = (*NEIGHBOURS, Policy.BALANCED, Policy.CUT_BALANCED, *CUTS)
 ROWS_HELD: Final = 8  # rows of what is no image that a local memory should have room for
 FILLS: Final = (0.88, 0.75, 0.5, 0.25, 0.0)  # shares of the crossbars tried in turn until the network fits
 

@@ -10,10 +10,19 @@ from typing import final
 from pimloom.hardware import CrossbarHardware
 from pimloom.mapping.replicate import Split, grid
 from pimloom.targets.crossbar.bundles import Bundle, Estimator, Shelf, capacity_of, cut
-from pimloom.targets.crossbar.cores import CorePool, Policy
+from pimloom.targets.crossbar.cores import BALANCING, CorePool, Policy
 from pimloom.targets.crossbar.followers import Followers
 from pimloom.targets.crossbar.placement import Cluster, Group, Placement
-from pimloom.targets.crossbar.shards import CLOSE_FILL, GOOD_FILL, Shard, cut_by_channels, fitting_height, shards_of, tile_columns
+from pimloom.targets.crossbar.shards import (
+    CLOSE_FILL,
+    GOOD_FILL,
+    Shard,
+    channels_of,
+    cut_by_channels,
+    fitting_height,
+    shards_of,
+    tile_columns,
+)
 from pimloom.targets.crossbar.stages import Dataflow, Kind, Stage
 from pimloom.targets.crossbar.unfold import Unfolded
 
@@ -78,7 +87,7 @@ class Placer:
             return None
         followers = Followers(
             self._flow, self._hardware, self._pool, self._shelf, self._estimator, period_cycles=self._period,
-            cuts_by_columns=self._policy is Policy.BALANCED,
+            cuts_by_columns=self._policy in BALANCING,
         )  # fmt: skip
         for stage in self._flow.stages:
             clusters = self._matrix(stage) if stage.kind is Kind.MATRIX else followers.clusters(stage)
@@ -88,7 +97,7 @@ class Placer:
         return self.result
 
     def _place_all_copies(self) -> bool:
-        if self._policy is Policy.BALANCED:
+        if self._policy in BALANCING:
             return self._place_bundles()
         stages = [s for s in self._flow.stages if s.kind is Kind.MATRIX]
         if self._policy is Policy.LEAST_LOADED:
@@ -128,7 +137,8 @@ class Placer:
                 split = self._splits[stage.index]
                 channels = shard.out_stop - shard.out_start
                 if len(shard.pieces) > 1:
-                    wish = estimator.wish(stage, (1, copies), split, channels, max(shard.sizes), 1)
+                    shape = grid(stage.shape.rows, stage.shape.width, copies, split)
+                    wish = estimator.wish(stage, shape, split, channels, max(shard.sizes), 1, self._channels_of(stage, shard))
                     bundles += [Bundle(stage.index, number, first, 1, wish) for first in range(copies)]
                 else:
                     bundles += cut(estimator, stage, number, copies, split, channels, shard.sizes[0], most)
@@ -144,6 +154,11 @@ class Placer:
         self._shelf = Shelf(self._hardware, most)
         bundles.sort(key=lambda b: -max(self._shards_of(b).sizes))
         return all(self._place_or_halve(bundle) for bundle in bundles)
+
+    def _channels_of(self, stage: Stage, shard: Shard) -> int:
+        """The most input channels that a piece of a shard reads."""
+        ranges = (channels_of(self._unfolded[stage.index], piece) for piece in shard.pieces)
+        return max(high - low for low, high in ranges)
 
     def _clear(self, bundles: Sequence[Bundle]) -> None:
         """Takes all bundles off their cores again."""
@@ -189,7 +204,7 @@ class Placer:
         most, unfolded = self._hardware.core.crossbars, self._unfolded[stage.index]
         if self._policy is Policy.CUT_FINELY:
             return shards_of(unfolded, most, fitting_height(unfolded, most, 1.0), is_fine=True)
-        fill = {Policy.CUT: GOOD_FILL, Policy.CUT_CLOSELY: CLOSE_FILL}.get(self._policy)
+        fill = {Policy.CUT: GOOD_FILL, Policy.CUT_CLOSELY: CLOSE_FILL, Policy.CUT_BALANCED: CLOSE_FILL}.get(self._policy)
         height = fitting_height(unfolded, most, fill) if fill else most
         return shards_of(unfolded, most, min(height, self._height_held(stage)))
 
@@ -201,9 +216,9 @@ class Placer:
         _, parts = grid(stage.shape.rows, stage.shape.width, self._copies[stage.index], self._splits[stage.index])
         columns = min(source.shape.width, -(-stage.shape.width // parts) * window.stride[1] + window.reach(1) - window.stride[1])
         item, blocks = self._flow.graph.types[source.value].itemsize_bytes, self._unfolded[stage.index].blocks
-        held = (window.reach(0) + window.stride[0]) * columns * max(block.in_channels for block in blocks) * item
-        pieces = math.ceil(held / (HELD_SHARE * hardware.core.local_memory.size_bytes))
-        return max(cut_by_channels(block, pieces) for block in blocks) or hardware.core.crossbars
+        held = (window.reach(0) + window.stride[0]) * columns * item  # of one channel
+        most = HELD_SHARE * hardware.core.local_memory.size_bytes / held
+        return max(cut_by_channels(block, most) for block in blocks) or hardware.core.crossbars
 
     def _matrix(self, stage: Stage) -> list[Cluster]:
         shards, homes = self._placed[self._flow.graph.nodes[stage.node].inputs[1]]

@@ -99,7 +99,12 @@ def _flat_shard(unfolded: Unfolded, units: Sequence[tuple[int, int, int]]) -> Sh
 
 def channels_read(unfolded: Unfolded, groups: Iterable[Group]) -> tuple[int, int]:
     """Input channels that some array groups of a layer take: (first, one past the last)."""
-    ranges = [_channels(unfolded.blocks[block], band) for block, band in {(group.block, group.band) for group in groups}]
+    return channels_of(unfolded, {(group.block, group.band) for group in groups})
+
+
+def channels_of(unfolded: Unfolded, pieces: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """Input channels that some (block, band) of a layer take: (first, one past the last)."""
+    ranges = [_channels(unfolded.blocks[block], band) for block, band in pieces]
     return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
@@ -125,14 +130,17 @@ def _tall_shards(unfolded: Unfolded, block: int, core_crossbars: int, height: in
     return found
 
 
-def cut_by_channels(block: BlockShape, pieces: int) -> int:
-    """Bands of a piece where a block is cut into at least so many, or as many as there can be, each with input channels of its own.
+def cut_by_channels(block: BlockShape, channels: float) -> int:
+    """Bands of a piece where a block is cut so that none takes more than so many input channels, or one array's if that is more.
 
     Returns:
-        0 if one piece is enough, all bands take the same channels, or one goes on over a tap.
+        0 if the block has no more channels, all bands take the same ones, or one goes on over a tap.
     """
     lines = _lines(block)
-    return -(-len(lines) // min(pieces, len(lines))) * len(lines[0]) if pieces > 1 and len(lines) > 1 else 0
+    if block.in_channels <= channels or len(lines) < 2:
+        return 0
+    widest = max(block.bands[line[0]].stop - block.bands[line[0]].start for line in lines)
+    return max(1, int(channels // widest)) * len(lines[0])
 
 
 def _row_cuts(block: BlockShape, height: int) -> list[list[int]]:

@@ -151,7 +151,7 @@ def _check_widths(network: Network, hardware: SramHardware) -> None:
         if op_of(node).rule is Rule.LINEAR and wide > 8:
             raise ModelError(
                 f"node '{node.name}' ({node.op}): codes of {wide} bits found, 8 expected: macros of '{hardware.name}' multiply bytes; "
-                "compile with 8 bits for weights and activations"
+                "compile with 8 bits for weights and activations; a model that states 16 bits itself is to be quantised with 8"
             )
 
 
