@@ -19,7 +19,7 @@ from pimloom.simulate import cost, engine
 from pimloom.targets import Mode, Request
 from pimloom.targets.crossbar import compile as compile_module
 from pimloom.targets.crossbar.bundles import LEAST_SLICE, Estimator, Wish, capacity_of, is_windowed
-from pimloom.targets.crossbar.compile import _ROOMY, FREE_ROWS, GOOD, MANY_ROWS, Trial, _Search, compile_network, lower
+from pimloom.targets.crossbar.compile import _ROOMY, FAR, FREE_ROWS, GOOD, MANY_ROWS, Trial, _Search, compile_network, lower
 from pimloom.targets.crossbar.compile import trials as search_trials
 from pimloom.targets.crossbar.cores import Policy
 from pimloom.targets.crossbar.lower import Options
@@ -246,6 +246,27 @@ def test_pieces_of_columns_go_where_they_strain_cores_least(
     assert {what.partition("crossbars, ")[2] for what in _fitting_trials(program)} == {"cut closely, balanced"}
     assert spending == {mode is Mode.LATENCY}
     assert len(tight) == expected and all(fill > room for fill in tight)
+
+
+@pytest.mark.parametrize(("effort", "factor", "crowds", "expected"), [
+    (1, FAR + 0.01, True, True), (1, FAR - 0.01, True, False), (1, FAR + 0.01, False, False), (2, 1.0, True, True),
+])  # fmt: skip
+def test_columns_are_cut_where_some_trial_had_no_room_and_all_stay_far_from_the_bound(
+    monkeypatch: pytest.MonkeyPatch, effort: int, factor: float, crowds: bool, expected: bool
+) -> None:
+    """VGG-16 on six chips of puma: copies on 94 and 88 % of the crossbars do not fit in whole columns, those on 80 % do."""
+    whole, graph, hardware = Mapper.map, quantised("tiny_cnn"), machine("toy")
+    bound = Mapper(graph, hardware, Mode.THROUGHPUT).bottleneck_cycles
+
+    def crowded(self: Mapper, fill: float, policies: Sequence[Policy] = (), *more: float, spends: bool = True) -> Mapped | None:
+        if crowds and fill > 0.8 and Policy.CUT_BALANCED not in policies:
+            return None
+        return whole(self, fill, policies, *more, spends=spends)
+
+    monkeypatch.setattr(Mapper, "map", crowded)
+    request = Request(Mode.THROUGHPUT, 4, effort, 0, lambda _: (1, factor * bound), lambda _: None)
+    tried = compile_network(graph, hardware, request).notes["tried"]
+    assert any(one["what"].endswith("cut closely, balanced") for one in tried) == expected
 
 
 def test_less_than_one_copy_of_each_layer_is_no_share_that_a_trial_had_room_for() -> None:

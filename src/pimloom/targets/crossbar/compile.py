@@ -185,8 +185,10 @@ def compile_resident(graph: Graph, hardware: CrossbarHardware, request: Request)
     for trial in trials(request.mode, effort, is_serial=is_serial):
         if not (is_quick and not is_serial and (search.is_good or (search.is_long and trial.policies == NEIGHBOURS))):
             search.add(trial)
-    if not search.has_room and effort:
+    if effort and not search.has_room:
         search.pack()
+    elif effort and search.is_crowded and request.mode is Mode.THROUGHPUT and (effort > 1 or search.is_far):
+        search.pack_evenly()
     if is_quick and not is_serial:
         search.try_roomier()
     # Effort 0 is in all others: more effort is never worse.
@@ -202,7 +204,10 @@ class _Search:
     """Keeps the best program so far."""
 
     def __init__(self, mapper: Mapper, request: Request) -> None:
-        """Nothing tried yet; `has_room` says whether a trial had all the copies that it asked for, and fitted."""
+        """Nothing tried yet.
+
+        `has_room` says whether a trial had all the copies that it asked for, and fitted; `is_crowded`, whether one had not.
+        """
         self.mapper, self.request = mapper, request
         order = Mode.LATENCY if mapper.is_serial else request.mode
         slack = SERIAL_SLACK_ROWS if mapper.is_serial else Options().slack_rows
@@ -211,7 +216,7 @@ class _Search:
         self.best_cost = math.inf
         self.best_mapped: Mapped | None = None
         self.tried: list[dict[str, Any]] = []
-        self.has_room = False
+        self.has_room = self.is_crowded = False
         self._pieces: Program | None = None
         self._held: Held = {}
         self._seen: dict[tuple[Any, ...], CapacityError | None] = {}
@@ -220,6 +225,7 @@ class _Search:
         """Tries a mapping, unless it was tried before; one with fewer copies where it does not fit core by core and nothing else did."""
         asked = trial.fill
         mapped = self.mapper.map(trial.fill, trial.policies, trial.row_cost, spends=trial.spends)
+        self.is_crowded |= mapped is None
         while mapped is None:
             self.tried.append({"what": trial.name, "fits": False, "why": "copies do not fit core by core"})
             smaller = [fill for fill in FILLS if fill < trial.fill]
@@ -292,10 +298,14 @@ class _Search:
 
         At first on the cores that pieces strain least; then, for more copies than have room there, as little as gives copies room.
         """
-        most = 0.0 if self.mapper.is_serial else self._pack(Policy.CUT_BALANCED)
+        most = self.pack_evenly()
         for policy in (Policy.CUT, Policy.CUT_CLOSELY):
             if self._pack(policy, most):
                 return
+
+    def pack_evenly(self) -> float:
+        """The first way of `pack`, which packs less tightly; the largest share of the crossbars that had room for copies."""
+        return 0.0 if self.mapper.is_serial else self._pack(Policy.CUT_BALANCED)
 
     def _pack(self, policy: Policy, above: float = 0.0) -> float:
         """Fewer and fewer copies, on more than a share of the crossbars, as long as that helps; the largest share that had room for any."""
@@ -323,11 +333,16 @@ class _Search:
         """Tries fewer and fewer copies where all stay far from the compute bound, as long as that helps."""
         for trial in _ROOMY:
             before = self.best_cost
-            if before <= FAR * self.mapper.bottleneck_cycles:
+            if not self.is_far:
                 return
             self.add(trial)
             if self.best_cost >= before:
                 return
+
+    @property
+    def is_far(self) -> bool:
+        """Whether all programs stay far from the compute bound."""
+        return self.best_cost > FAR * self.mapper.bottleneck_cycles
 
     @property
     def is_good(self) -> bool:
