@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracles.row_costs import assert_forms_cost_the_same
 
+from pimloom.kernels import forms
 from pimloom.program import MACHINES, OPCODES, ROW, Program
 from pimloom.program.costing import fields_read
 from pimloom.program.machine import Forms
@@ -31,12 +32,21 @@ def test_rows_are_of_one_form_if_what_counts_is_equal(cnn: Program, data: st.Dat
     rows["spare"] = np.arange(n) % 7
     beside = np.array(data.draw(st.lists(st.integers(-1, 1), min_size=n, max_size=n)), np.int64)
     reads = {0: ("opcode", "length", "stage"), 1: ("opcode", "src1")}
-    forms = Forms.of(replace(cnn, rows=rows), reads, beside)
+    found = Forms.of(replace(cnn, rows=rows), reads, beside)
     keys = [(*(int(row[name]) for name in reads[int(row["opcode"])]), int(b)) for row, b in zip(rows, beside, strict=True)]
     numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    assert forms.of_row.tolist() == [numbers[key] for key in keys]
-    assert forms.first.tolist() == [keys.index(key) for key in numbers]
-    assert forms.rows.tolist() == [keys.count(key) for key in numbers]
+    assert found.of_row.tolist() == [numbers[key] for key in keys]
+    assert found.first.tolist() == [keys.index(key) for key in numbers]
+    assert found.rows.tolist() == [keys.count(key) for key in numbers]
+
+
+@pytest.mark.parametrize("dims", [3, 4, 8])
+def test_rows_in_even_steps_hash_apart(dims: int) -> None:
+    """Addresses that rise row by row are what tables hold: of a grid hardly any two share the bits that say where they are looked for."""
+    steps = np.indices((round(40000 ** (1 / dims)),) * dims).reshape(dims, -1).T.astype(np.uint64)
+    for scale in (1, 64, 1 << 32):
+        places = {int(forms.hash_of(np.append(row * np.uint64(scale), np.uint64(7)))) >> 32 for row in steps}
+        assert len(places) > 0.999 * len(steps)
 
 
 def test_without_a_list_of_fields_all_count(cnn: Program) -> None:
@@ -48,8 +58,8 @@ def test_without_a_list_of_fields_all_count(cnn: Program) -> None:
     rows = np.zeros(2 * len(FIELDS), ROW)
     for i, name in enumerate(FIELDS):
         rows[name][2 * i : 2 * i + 2] = 1
-    forms = Forms.of(replace(cnn, rows=rows), {0: FIELDS, 1: FIELDS})
-    assert forms.of_row.tolist() == [i // 2 for i in range(rows.size)]
+    found = Forms.of(replace(cnn, rows=rows), {0: FIELDS, 1: FIELDS})
+    assert found.of_row.tolist() == [i // 2 for i in range(rows.size)]
 
 
 @pytest.mark.parametrize("kind", list(MACHINES))

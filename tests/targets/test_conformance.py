@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracles.timed_order import TimedOrder
 from targets.conformance import MACHINES, assert_conforms, compiled, machine
-from targets.crossbar.networks import MADE, TINY, codes, conv, linear, quantise, quantised
+from targets.crossbar.networks import MADE, TINY, codes, conv, image, linear, quantise, quantised
 
 from pimloom.errors import CapacityError
+from pimloom.hardware import load_hardware
 from pimloom.ir.builder import GraphBuilder
 from pimloom.ir.evaluate import evaluate
 from pimloom.ir.graph import Graph
@@ -94,6 +95,20 @@ def test_dependencies_suffice_in_time_order(name: str, where: str, mode: Mode) -
 def test_no_two_rows_race(name: str, where: str, mode: Mode) -> None:
     """No bytes are touched by two rows at the same time if one of them writes."""
     assert timed(name, where, mode, 3)[1].races() == []
+
+
+def test_a_slot_is_not_free_while_a_task_that_was_overtaken_reads_it() -> None:
+    """A row is read by a task of many vectors and then by one of few, which is done first: they have buffers of their own."""
+    b = GraphBuilder("overtaken", seed=1)
+    graph = quantise(b.finish(conv(b, image(b, 2, 3, 7), 64, (1, 3), strides=(2, 1))))
+    hardware = load_hardware("toy", {"core.crossbars": 2, "chip.core_rows": 3, "chip.core_cols": 1, "core.local_memory.size_bytes": 4096})
+    inputs = [codes(graph, seed) for seed in range(3)]
+    program = compiled(graph, hardware, Mode.THROUGHPUT, 3)
+    order = TimedOrder(program, engine.run(cost(program).timing), inputs)
+    assert order.races() == []
+    for outputs, sample in zip(order.run(by="done"), inputs, strict=True):
+        meaning = evaluate(graph, sample)
+        assert all(np.array_equal(outputs[value], meaning[value]) for value in graph.outputs)
 
 
 @pytest.mark.parametrize("forgotten", ["copy", "mvm", "finish"])

@@ -7,10 +7,27 @@ import numpy as np
 from pimloom.kernels._jit import jit
 
 WORDS = 8  # of 64 bits, in a row
-_FACTORS = tuple(np.uint64((0x9E3779B97F4A7C15 + k * 0xA0761D6478BD642E) % 2**64) for k in range(WORDS + 1))
-"""Odd, one for each word that is compared."""
+_FACTORS = tuple(np.uint64(pow(0xD1342543DE82EF95, k + 1, 2**64)) for k in range(WORDS + 1))
+"""Odd, one for each word that is compared; powers, as sums of few words in even steps would often be equal."""
 _HALF = np.uint64(32)
 _BYTE = np.uint64(255)
+
+
+@jit
+def hash_of(key):
+    """A hash of some words.
+
+    Args:
+        key: uint64[k]. At most WORDS + 1.
+
+    Returns:
+        64 bits, of which the upper ones are mixed best.
+    """
+    # One product a word, which do not wait for each other.
+    hashed = key[0] * _FACTORS[0]
+    for k in range(1, key.size):
+        hashed += key[k] * _FACTORS[k]
+    return (hashed ^ (hashed >> _HALF)) * _FACTORS[0]
 
 
 @jit
@@ -41,13 +58,9 @@ def number(words, word, shift, used, masks, beside, table, key, keys, form, firs
     for row in range(form.size):
         code = (words[row, word] >> bits) & _BYTE
         key[n_used] = np.uint64(beside[row])
-        # One product a word, which do not wait for each other.
-        hashed = key[n_used] * _FACTORS[n_used]
         for k in range(n_used):
             key[k] = words[row, used[k]] & masks[code, k]
-            hashed += key[k] * _FACTORS[k]
-        hashed = (hashed ^ (hashed >> _HALF)) * _FACTORS[0]
-        place = (hashed >> _HALF) & last
+        place = (hash_of(key) >> _HALF) & last
         while True:
             found = table[place] - 1
             if found < 0:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pimloom.kernels._jit import jit
 
+NOTHING = (1 << 63) - 1
+"""Key, in a tree, of who does not take part."""
+
 
 @jit
 def put(heap, base, n, key, value):
@@ -80,9 +83,6 @@ def take(heap, base, n):
     """
     last = 2 * (base + n - 1)
     return replace_first(heap, base, n - 1, heap[last], heap[last + 1])
-
-
-NOTHING = (1 << 63) - 1
 
 
 @jit

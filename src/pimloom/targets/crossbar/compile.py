@@ -296,7 +296,8 @@ class _Search:
     def pack(self) -> None:
         """Tries tall layers cut by rows, which fill cores that have no room for whole columns.
 
-        At first on the cores that pieces strain least; then, for more copies than have room there, as little as gives copies room.
+        At first on the cores that pieces strain least; then as little as gives copies room, on the tightest cores: with more copies
+        than the first way had room for, and once with as many.
         """
         most = self.pack_evenly()
         for policy in (Policy.CUT, Policy.CUT_CLOSELY):
@@ -307,14 +308,22 @@ class _Search:
         """The first way of `pack`, which packs less tightly; the largest share of the crossbars that had room for copies."""
         return 0.0 if self.mapper.is_serial else self._pack(Policy.CUT_BALANCED)
 
-    def _pack(self, policy: Policy, above: float = 0.0) -> float:
-        """Fewer and fewer copies, on more than a share of the crossbars, as long as that helps; the largest share that had room for any."""
+    def _pack(self, policy: Policy, enough: float = 0.0) -> float:
+        """Fewer and fewer copies as long as that helps.
+
+        Args:
+            policy: how to place them.
+            enough: a share of the crossbars; once copies on so many, or fewer, were lowered, no fewer are tried.
+
+        Returns:
+            The largest share that had room for any copies.
+        """
         before, most = math.inf, 0.0
         # Memories are what such programs wait for: copies that do not shorten the slowest layer's time only take room from others.
         spends = policy is not Policy.CUT_BALANCED or self.request.mode is Mode.LATENCY
         for fill in TIGHT_FILLS:
-            if fill <= above or (most and fill * self.mapper.hardware.total_crossbars < self.mapper.needed):
-                break  # that is one copy of each layer, or was tried in a better way
+            if most and fill * self.mapper.hardware.total_crossbars < self.mapper.needed:
+                break  # that is one copy of each layer
             mapped, tried = self.mapper.map(fill, (policy,), spends=spends), len(self.tried)
             if mapped is None:
                 continue
@@ -324,7 +333,7 @@ class _Search:
             if max(mapped.copies.values()) > 1:
                 most = max(most, fill)
             cost = self.tried[-1].get("cycles", self.tried[-1].get("scheduled_cycles", math.inf))
-            if cost >= before:
+            if cost >= before or fill <= enough:
                 break
             before = cost
         return most

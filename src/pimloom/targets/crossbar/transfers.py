@@ -156,8 +156,10 @@ class Transfers:
             return
         row_before, samples_back = before
         edges = self.emitted.deps if samples_back == 0 else self.emitted.back
-        for cluster, index in ring.readers[row_before].items():
-            edges[writer].append(self.compute.tails[cluster][index])
+        for cluster, last in ring.readers[row_before].items():
+            # The last reader may be done before the one before it, which has another buffer; whoever had its own was done before it.
+            first = max(last + 1 - self.scope.buffers_of[cluster], 0)
+            edges[writer] += self.compute.tails[cluster][first : last + 1]
 
     def _emit_store(self, number: int, stage: Stage, index: int, task: Task, row: int) -> None:
         cluster, shape = self.scope.clusters[number], stage.shape
