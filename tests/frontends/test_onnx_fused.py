@@ -79,6 +79,13 @@ KEYS = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.int32)
 IDS, SEGMENTS = np.array([[1, 2, 3]], np.int32), np.array([[0, 1, 0]], np.int32)
 Q = (1, 2, 3, 4)
 EMBEDDING = [IDS, SEGMENTS, real(9, 8), real(4, 8), real(2, 8), real(8), real(8)]
+CUBIC = {"antialias": 1, "mode": "cubic", "coordinate_transformation_mode": "align_corners"}
+STEPS = np.round(real(2, 3, 7, 5))  # many windows hold their maximum more than once
+PLACES = RANDOM.permutation(32)[:8].reshape(1, 2, 2, 2)
+LSTM = [real(4, 1, 3), i8(1, 3, 20), i8(1, 5, 20), real(1, 40), None, None, None, None]
+PER_GATE = [np.abs(real(1, 20)) / 50, np.zeros((1, 20), np.int8)]
+LSTM_CONSTANTS, HIDDEN = (1, 2, 3, 8, 9, 10, 11), {"hidden_size": 5}
+NBITS = {"N": 6, "K": 40, "block_size": 16}
 BINARY = [u8(2, 8), f(0.1), z(100), u8(2, 8), f(0.05), z(120), f(0.3), z(110)]
 
 # (op, domain, inputs, places of constants, number of outputs, attributes, largest difference)
@@ -113,6 +120,7 @@ FUSED: list[tuple[str, str, list[Array | None], tuple[int, ...], int, dict[str, 
     ("Attention", MS, [X, real(8, 24), real(24), None, None, real(1, 2, 5, 5)], (1, 2), 1, H, 1e-5),
     ("MultiHeadAttention", MS, [X, real(2, 6, 8), real(2, 6, 8), real(24)], (3,), 1, H, 1e-5),
     ("MultiHeadAttention", MS, [X, real(2, 6, 8), real(2, 6, 8), None, None, real(2, 2, 5, 6)], (), 1, H, 1e-5),
+    ("MultiHeadAttention", MS, [X, real(2, 2, 6, 4), real(2, 2, 6, 4)], (), 1, H, 1e-5),
     ("EmbedLayerNormalization", MS, [np.array(v) for v in EMBEDDING], (2, 3, 4, 5, 6), 2, {}, 1e-5),
     ("QLinearAdd", MS, [np.array(v) for v in BINARY], (1, 2, 4, 5, 6, 7), 1, {}, 0),
     ("QLinearMul", MS, [np.array(v) for v in BINARY], (1, 2, 4, 5, 6, 7), 1, {}, 1),
@@ -158,7 +166,50 @@ FUSED: list[tuple[str, str, list[Array | None], tuple[int, ...], int, dict[str, 
         {},
         1e-5,
     ),
+    ("FusedConv", MS, [real(1, 2, 5, 5), real(3, 2, 3, 3), real(3)], (1, 2), 1, {"activation": "Relu", "pads": [1] * 4}, 1e-5),
+    (
+        "FusedConv",
+        MS,
+        [real(1, 2, 5), real(3, 2, 3), None, real(1, 3, 3)],
+        (1,),
+        1,
+        {"activation": "Clip", "activation_params": [-0.5, 0.5]},
+        1e-5,
+    ),
+    ("QLinearWhere", MS, [X[0] > 0, u8(5, 8), f(0.1), z(90), u8(5, 8), f(0.05), z(100), f(0.1), z(95)], (2, 3, 5, 6, 7, 8), 1, {}, 1),
+    ("QAttention", MS, [u8(2, 5, 8), i8(8, 24), real(24), f(0.02), f(0.01), None, z(120), i8(1)[0]], (1, 2, 3, 4, 6, 7), 1, H, 1e-4),
+    ("QAttention", MS, [u8(2, 5, 8), u8(8, 24), real(24), f(0.02), f(0.01), KEYS], (1, 2, 3, 4), 1, H, 1e-4),
+    ("DynamicQuantizeMatMul", MS, [X, i8(8, 3), np.abs(real(3)), None, real(3)], (1, 2, 4), 1, {}, 1e-3),
+    ("DynamicQuantizeMatMul", MS, [X, u8(8, 3), np.abs(real(3)), u8(3)], (1, 2, 3), 1, {}, 1e-3),
+    ("DynamicQuantizeLSTM", MS, [*LSTM, f([0.01]), np.zeros(1, np.int8), f([0.02]), np.zeros(1, np.int8)], LSTM_CONSTANTS, 3, HIDDEN, 1e-5),
+    ("DynamicQuantizeLSTM", MS, [*LSTM, *PER_GATE, *PER_GATE], LSTM_CONSTANTS, 3, {**HIDDEN, "direction": "reverse"}, 1e-5),
+    ("MatMulNBits", MS, [real(3, 40), u8(6, 3, 8), real(6, 3)], (1, 2), 1, {**NBITS, "bits": 4}, 1e-4),
+    ("MatMulNBits", MS, [real(3, 40), u8(6, 3, 8), real(18), u8(12), None, real(6)], (1, 2, 3, 5), 1, {**NBITS, "bits": 4}, 1e-4),
+    ("MatMulNBits", MS, [real(3, 40), u8(6, 3, 8), real(6, 3), real(6, 3)], (1, 2, 3), 1, {**NBITS, "bits": 4}, 1e-4),
+    ("MatMulNBits", MS, [real(3, 40), u8(6, 3, 16), real(6, 3), u8(6, 3)], (1, 2, 3), 1, {**NBITS, "bits": 8}, 1e-2),
+    (
+        "GatherBlockQuantized",
+        MS,
+        [u8(7, 16), np.array([[3, 0], [6, 3]]), real(7, 2), u8(7, 1)],
+        (0, 2, 3),
+        1,
+        {"bits": 4, "block_size": 16, "gather_axis": 0, "quantize_axis": 1},
+        1e-5,
+    ),
+    ("Resize", "", [real(1, 2, 11, 13), None, None, np.array([1, 2, 5, 4])], (3,), 1, {"antialias": 1, "mode": "linear"}, 1e-5),
+    ("Resize", "", [real(1, 2, 9, 8), None, None, np.array([1, 2, 3, 12])], (3,), 1, {**CUBIC, "exclude_outside": 1}, 1e-5),
+    ("Resize", "", [real(1, 2, 9, 8), None, f([1, 1, 0.6, 0.5])], (2,), 1, {**CUBIC, "cubic_coeff_a": -0.5}, 1e-5),
+    ("MaxPool", "", [STEPS], (), 2, {"kernel_shape": [2, 2], "strides": [2, 2]}, 0),
+    ("MaxPool", "", [STEPS], (), 2, {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}, 0),
+    ("MaxPool", "", [STEPS], (), 2, {"kernel_shape": [3, 3], "dilations": [2, 1], "storage_order": 1}, 0),
+    ("MaxPool", "", [STEPS], (), 2, {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, 0),
+    ("MaxPool", "", [STEPS], (), 2, {"kernel_shape": [2, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"}, 0),
+    ("MaxPool", "", [i8(1, 2, 7, 5)], (), 2, {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, 0),
+    ("MaxPool", "", [real(1, 2, 9)], (), 2, {"kernel_shape": [3], "strides": [2]}, 0),
+    ("MaxUnpool", "", [real(1, 2, 2, 2), PLACES], (1,), 1, {"kernel_shape": [2, 2], "strides": [2, 2]}, 0),
+    ("MaxUnpool", "", [real(1, 2, 2, 2), PLACES], (1,), 1, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 0, 0, 1]}, 0),
     ("DynamicQuantizeLinear", "", [real(3, 4)], (), 3, {}, 0),
+    ("DynamicQuantizeLinear", "", [np.zeros((3, 4), np.float32)], (), 3, {}, 0),
     ("MatMulInteger", "", [u8(3, 4), u8(4, 5), z(10), z(20)], (1, 2, 3), 1, {}, 0),
     ("ConvInteger", "", [u8(1, 2, 5, 5), u8(3, 2, 3, 3), z(10)], (1, 2), 1, {"pads": [1, 1, 1, 1]}, 0),
     (
@@ -171,7 +222,7 @@ FUSED: list[tuple[str, str, list[Array | None], tuple[int, ...], int, dict[str, 
             i8(3, 2, 3, 3),
             f([0.01, 0.02, 0.03]),
             np.zeros(3, np.int8),
-            f(0.7),
+            f(0.7123),  # no sum lies half-way between two codes
             z(100),
             np.array([100, -300, 20], np.int32),
         ],
@@ -204,6 +255,36 @@ def test_fused_ops_give_what_onnx_runtime_gives(row: Any) -> None:
         np.testing.assert_allclose(found[name].astype(float), array.astype(float), rtol=1e-4, atol=tolerance)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_weights_with_blocks_become_real(axis: int) -> None:
+    codes = i8(40, 6)
+    shape = (3, 6) if axis == 0 else (40, 1)
+    graph = helper.make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["w", "s", "z"], ["r"], axis=axis, block_size=16),
+            helper.make_node("MatMul", ["x", "r"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", 1, [2, 40])],
+        [helper.make_empty_tensor_value_info("y")],
+        [numpy_helper.from_array(a, n) for n, a in (("w", codes), ("s", real(*shape)), ("z", i8(*shape)))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    loaded, feeds = load_onnx(model), {"x": real(2, 40)}
+    assert [node.op for node in loaded.nodes] == ["MatMul"]
+    np.testing.assert_allclose(evaluate(loaded, feeds)["y"], run(model, feeds)[0], rtol=1e-4, atol=1e-3)
+
+
+CROPPED = {"antialias": 1, "mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}
+
+
+def test_antialiasing_of_a_region_is_explained() -> None:
+    values = [real(1, 1, 8, 8), f([0, 0, 0.1, 0.1, 1, 1, 0.9, 0.9]), None, np.array([1, 1, 4, 4])]
+    model, _ = one_node("Resize", values, "", (1, 3), 1, 20, **CROPPED)
+    with pytest.raises(ModelError, match=r"node 'n' \(Resize\): antialias=1 with tf_crop_and_resize is not supported; export with"):
+        load_onnx(model)
+
+
 REFUSALS: list[tuple[str, list[Array | None], dict[str, Any], int, str]] = [
     (
         "FusedGemm",
@@ -216,22 +297,91 @@ REFUSALS: list[tuple[str, list[Array | None], dict[str, Any], int, str]] = [
     ("Attention", [X, real(8, 24)], {**H, "do_rotary": 1}, 1, "do_rotary=1 is not supported"),
     ("Attention", [X, real(8, 24)], H, 2, "its output 1 is not supported; export the model without key-value caches"),
     ("Attention", [X, real(8, 20)], H, 1, "weights give 20 columns, expected queries, keys and values of 2 heads"),
-    ("MultiHeadAttention", [X], H, 1, "packed or rank-4 operands are not supported"),
+    ("MultiHeadAttention", [X], H, 1, "query, key and value have 3, 0 and 0 dimensions; three each are expected"),
+    ("MultiHeadAttention", [X, real(2, 6, 2, 3, 4)], H, 1, "input 1 is float32[2,6,2,3,4], expected 2 packed parts"),
     ("GroupQueryAttention", [X], {}, 1, "op 'GroupQueryAttention' of domain 'com.microsoft' (opset 1) is not known"),
-    (
-        "QLinearAveragePool",
-        [u8(1, 3, 5, 5), f(1), z(0), f(1), z(0)],
-        {"channels_last": 1},
-        1,
-        "channels_last=1 is not supported",
-    ),
+    ("NhwcConv", [X, real(2, 3)], {}, 1, "x is float32[2,5,8], weights float32[2,3]"),
+    ("GroupNorm", [X, real(8), real(8)], {"groups": 3, "activation": 0}, 1, "groups is 3, expected a divisor of the 8 channels"),
+    ("MatMulNBits", [X, u8(6, 1, 8), real(6, 1), None, IDS], {**NBITS, "K": 8}, 1, "its input 4, the group indices, is not supported"),
+    ("MatMulNBits", [X, u8(6, 1, 8), real(6, 1)], {**NBITS, "bits": 3}, 1, "codes of 3 bits in blocks of 16 found; 2, 4 or 8 bits"),
+    ("MatMulNBits", [X, u8(6, 1, 8), real(6, 1)], {**NBITS, "K": 8}, 1, "the scales (input 2) is computed at run time"),
 ]
 
 
+@pytest.mark.parametrize("n_scales", [1, 5])
+def test_scales_may_be_computed_by_the_network(n_scales: int) -> None:
+    """Rounding to the range of the value at hand, or of each column: how networks with dynamic quantisation are written."""
+    nodes = [
+        helper.make_node("Abs", ["x"], ["a"]),
+        helper.make_node("ReduceMax", ["a", "axes"], ["m"], keepdims=0),
+        helper.make_node("Div", ["m", "top"], ["s"]),
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], axis=1),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], axis=1),
+    ]
+    zero = np.zeros(n_scales, np.int8) if n_scales > 1 else np.int8(0)
+    axes = np.array([0, 2] if n_scales > 1 else [0, 1, 2])
+    held = [numpy_helper.from_array(np.asarray(a), n) for n, a in (("z", zero), ("axes", axes), ("top", f(127)))]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", 1, [2, 5, 8])], [helper.make_empty_tensor_value_info("y")], held
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    loaded = load_onnx(model)
+    np.testing.assert_allclose(evaluate(loaded, {"x": X})["y"], run(model, {"x": X})[0], rtol=1e-5, atol=1e-6)
+    assert not {"QuantizeLinear", "DequantizeLinear"} & {node.op for node in loaded.nodes}
+
+
+def outputs_of(op: str, values: list[Array | None], n_outputs: int = 1, **attributes: Any) -> list[Array]:
+    """The outputs of a node that ONNX Runtime has for other processors only."""
+    model, feeds = one_node(op, values, MS, (), n_outputs, 20, **attributes)
+    return list(evaluate(load_onnx(model), feeds).values())
+
+
+def test_packed_operands_of_attention_are_unpacked() -> None:
+    q, k, v = real(2, 6, 8), real(2, 6, 8), real(2, 6, 8)
+    (wanted,) = outputs_of("MultiHeadAttention", [q, k, v], **H)
+    heads = [a.reshape(2, 6, 2, 1, 4) for a in (q, k, v)]
+    for packed in ([np.concatenate(heads, 3)], [q, np.concatenate(heads[1:], 3)]):
+        np.testing.assert_allclose(outputs_of("MultiHeadAttention", list(packed), **H)[0], wanted, rtol=1e-6)
+
+
+def test_convolutions_and_norms_with_channels_last() -> None:
+    x, w, b = real(1, 5, 6, 4), real(8, 3, 3, 2), real(8)
+    plain = one_node("Conv", [x.transpose(0, 3, 1, 2), w.transpose(0, 3, 1, 2), b], "", (1, 2), 1, 20, group=2, pads=[1] * 4)
+    (wanted,) = run(*plain)
+    (found,) = outputs_of("NhwcConv", [x, w, b], group=2, pads=[1] * 4)
+    np.testing.assert_allclose(found, wanted.transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
+    scale, offset, skip, bias = real(4), real(4), real(1, 4), real(4)
+    for last in (0, 1):
+        given = x if last else x.transpose(0, 3, 1, 2)
+        total = x + skip[:, None, None] + bias
+        wide = total.reshape(1, 30, 2, 2)
+        normal = (wide - wide.mean((1, 3), keepdims=True)) / np.sqrt(wide.var((1, 3), keepdims=True) + 1e-5)
+        normal = normal.reshape(x.shape) * scale + offset
+        normal = normal / (1 + np.exp(-normal))
+        y, held = outputs_of("SkipGroupNorm", [given, scale, offset, skip, bias], 2, groups=2, activation=1, channels_last=last)
+        order = (0, 1, 2, 3) if last else (0, 3, 1, 2)
+        np.testing.assert_allclose(y, normal.transpose(order), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(held, total.transpose(order), rtol=1e-6)
+
+
+def test_sums_before_an_activation_by_halves() -> None:
+    bias, skip = real(8), real(2, 5, 8)
+    (total,) = outputs_of("BiasAdd", [X, bias, skip])
+    np.testing.assert_allclose(total, X + bias + skip, rtol=1e-6)
+    (found,) = outputs_of("BiasSplitGelu", [X, bias])
+    hidden, gate = np.split(X + bias, 2, -1)
+    (gelu,) = run(*one_node("Gelu", [gate], MS, (), 1, 20))
+    np.testing.assert_allclose(found, hidden * gelu, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_laid_out_for_a_processor_are_explained() -> None:
+    model, _ = one_node("ReorderInput", [X], "com.microsoft.nchwc", (), 1, 20)
+    with pytest.raises(ModelError, match=r"node 'n' \(ReorderInput\): ONNX Runtime laid the weights out for the processor it ran on; use"):
+        load_onnx(model)
+
+
 @pytest.mark.parametrize(("op", "values", "attributes", "n_outputs", "text"), REFUSALS)
-def test_unsupported_forms_of_fused_ops_are_explained(
-    op: str, values: Any, attributes: Any, n_outputs: int, text: str
-) -> None:
+def test_unsupported_forms_of_fused_ops_are_explained(op: str, values: Any, attributes: Any, n_outputs: int, text: str) -> None:
     model, _ = one_node(op, values, MS, (), n_outputs, 20, **attributes)
     with pytest.raises(ModelError, match=re.escape(f"node 'n' ({op}): {text}")):
         load_onnx(model)
@@ -263,9 +413,7 @@ OLDER: list[tuple[str, int, list[Array | None], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("op", "opset", "values", "attributes"), OLDER, ids=[f"{i}-{r[0]}-{r[1]}" for i, r in enumerate(OLDER)]
-)
+@pytest.mark.parametrize(("op", "opset", "values", "attributes"), OLDER, ids=[f"{i}-{r[0]}-{r[1]}" for i, r in enumerate(OLDER)])
 def test_older_opsets_keep_their_meaning(op: str, opset: int, values: Any, attributes: Any) -> None:
     n_outputs = 2 if op in ("Split", "TopK") else 1
     model, feeds = one_node(op, values, "", tuple(range(1, len(values))), n_outputs, opset, **attributes)
@@ -275,9 +423,7 @@ def test_older_opsets_keep_their_meaning(op: str, opset: int, values: Any, attri
         np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-5)
 
 
-def recurrent(
-    op: str, *, direction: str, bias: bool, state: bool, **attributes: Any
-) -> tuple[onnx.ModelProto, dict[str, Array]]:
+def recurrent(op: str, *, direction: str, bias: bool, state: bool, **attributes: Any) -> tuple[onnx.ModelProto, dict[str, Array]]:
     gates, n = {"LSTM": 4, "GRU": 3, "RNN": 1}[op], 2 if direction == "bidirectional" else 1
     steps, batch, width, hidden = 4, 2, 3, 5
     values: list[Array | None] = [
@@ -345,9 +491,7 @@ RECURRENT_FAULTS: list[tuple[dict[str, Any], dict[int, Array], str]] = [
 
 
 @pytest.mark.parametrize(("attributes", "changed", "text"), RECURRENT_FAULTS)
-def test_faults_of_recurrent_ops_are_explained(
-    attributes: dict[str, Any], changed: dict[int, Array], text: str
-) -> None:
+def test_faults_of_recurrent_ops_are_explained(attributes: dict[str, Any], changed: dict[int, Array], text: str) -> None:
     model, _ = recurrent("RNN", direction="forward", bias=False, state=False)
     for name, value in attributes.items():
         node = model.graph.node[0]

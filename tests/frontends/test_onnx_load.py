@@ -195,8 +195,8 @@ GRAPH_FAULTS: list[tuple[list[onnx.NodeProto], str]] = [
         "4-bit integers are supported as stored weights only",
     ),
     (
-        [helper.make_node("MaxPool", ["x"], ["y", "i"], kernel_shape=[2, 2])],
-        "its second output, the indices, is not supported",
+        [helper.make_node("MaxUnpool", ["x", "x"], ["y"], kernel_shape=[2])],
+        "x is float32[1,2,4,4], indices float32[1,2,4,4], kernel_shape [2], pads [0, 0, 0, 0]; they must agree",
     ),
     ([helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2])], "kernel_shape [2] does not fit float32[1,2,4,4]"),
     (

@@ -328,6 +328,35 @@ def test_a_loop_whose_condition_depends_on_the_input_is_refused() -> None:
         load_onnx(node_model("Loop", [ints(3)[0], "", X], {"body": body}, shape=(2,)))
 
 
+def _mapped(lengths: tuple[int, int]) -> onnx.ModelProto:
+    """Two sequences of `lengths` parts of x, mapped together with a tensor that all steps share."""
+    info = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Mul", ["a", "b"], ["ab"]), helper.make_node("Add", ["ab", "c"], ["r"])],
+        "b",
+        [info(n, TensorProto.FLOAT, None) for n in "abc"],
+        [info("r", TensorProto.FLOAT, None)],
+    )
+    nodes = [
+        helper.make_node("SplitToSequence", ["x", "n0"], ["s"], axis=0),
+        helper.make_node("SplitToSequence", ["x", "n1"], ["t"], axis=0),
+        helper.make_node("SequenceMap", ["s", "t", "k"], ["u"], name="n", body=body),
+        helper.make_node("ConcatFromSequence", ["u"], ["y"], axis=0),
+    ]
+    chunks = [numpy_helper.from_array(np.array(6 // n), f"n{i}") for i, n in enumerate(lengths)]
+    held = [*chunks, numpy_helper.from_array(np.array(2.0, np.float32), "k")]
+    graph = helper.make_graph(nodes, "g", [info("x", TensorProto.FLOAT, (6, 2))], [info("y", TensorProto.FLOAT, None)], held)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def test_sequences_are_mapped() -> None:
+    loaded = load_onnx(_mapped((3, 3)))
+    x = np.arange(12, dtype=np.float32).reshape(6, 2)
+    np.testing.assert_array_equal(evaluate(loaded, {"x": x})["y"], x * x + 2.0)
+    with pytest.raises(ModelError, match=r"node 'n' \(SequenceMap\): its sequences have 3, 2, 3 elements; equal lengths expected"):
+        load_onnx(_mapped((3, 2)))
+
+
 def test_sequences_are_resolved() -> None:
     """Split, insert, erase, length and join: all disappear but the moves of data."""
     nodes = [

@@ -49,6 +49,12 @@ def test_scaling_multiplies_along_the_axis_and_keeps_one_product() -> None:
     np.testing.assert_allclose(both.array(), once.array() * np.arange(1, 7)[:, None], rtol=1e-6)
 
 
+def test_a_single_number_can_be_scaled() -> None:
+    constant = scaled(ArrayConstant(np.float32(3.0)), np.array([2.0]), 0)
+    assert constant.array() == 6.0
+    assert not constant.array().flags.writeable
+
+
 def test_transposing_twice_gives_the_constant_back() -> None:
     turned = transposed(BASE)
     assert turned.type.shape == (4, 6)

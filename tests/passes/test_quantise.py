@@ -292,6 +292,14 @@ def test_reading_codes_with_another_scale_is_refused() -> None:
 # -- the bound ------------------------------------------------------------------------------------------------------
 
 
+def test_outputs_that_are_no_numbers_have_no_bound() -> None:
+    b = GraphBuilder("roots")
+    graph = b.finish(b.add("Sqrt", b.input("x", (4,)), name="y"))
+    samples = ({"x": np.array([1.0, -1.0, 4.0, -2.0], np.float32)},)
+    with pytest.raises(ModelError, match=r"2 of 4 elements of the float network are NaN for these inputs, so nothing can be compared"):
+        error_bound(graph, Quantise(samples=samples)(graph), samples)
+
+
 def test_a_wrong_integer_program_breaks_the_bound() -> None:
     graph = simplify_pipeline()(cnn())
     samples = (random_sample(graph),)

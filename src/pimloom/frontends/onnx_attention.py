@@ -37,11 +37,7 @@ def _merged(call: Call, mixed: str) -> str:
 def _mask(call: Call, place: int, n_queries: int, n_keys: int, *, causal: bool) -> str:
     """An additive mask from a key padding mask `[batch, keys]` (1 = visible) or a full mask, and causality."""
     hidden = float(call.attribute("mask_filter_value", -10000.0))
-    mask = (
-        call.numbers(np.triu(np.full((n_queries, n_keys), hidden, np.float32), n_keys - n_queries + 1))
-        if causal
-        else ""
-    )
+    mask = call.numbers(np.triu(np.full((n_queries, n_keys), hidden, np.float32), n_keys - n_queries + 1)) if causal else ""
     if not call.has(place):
         return mask
     if call.type(place).rank not in (2, 3) or call.type(place).shape[-1] != n_keys:
@@ -62,7 +58,7 @@ def _refuse(call: Call, places: tuple[int, ...], outputs: tuple[int, ...] = ()) 
             raise call.fault(f"its output {place} is not supported; export the model without key-value caches")
 
 
-def _packed_attention(call: Call) -> tuple[Value, ...]:
+def packed_attention(call: Call) -> tuple[Value, ...]:
     """com.microsoft Attention, one weight matrix for all of q, k, v. Inputs: x, weights, bias, mask, past, addend."""
     _refuse(call, (4, 6), (1,))
     n_heads = call.required("num_heads")
@@ -83,25 +79,52 @@ def _packed_attention(call: Call) -> tuple[Value, ...]:
     return (_merged(call, _attend(call, q, k, v, mask, scale)), "")
 
 
+def _operands(call: Call) -> list[str]:
+    """Query, key and value `[batch, steps, width]` from the forms that they may be packed in.
+
+    All three as `[batch, steps, heads, 3, size]`; key and value as `[batch, steps, heads, 2, size]`; key and value as
+    `[batch, heads, steps, size]`.
+    """
+    ranks = tuple(call.type(i).rank if call.has(i) else 0 for i in range(3))
+    if ranks == (3, 3, 3):
+        return [call.value(i) for i in range(3)]
+    if ranks == (5, 0, 0):
+        return _unpacked(call, 0, 3)
+    if ranks == (3, 5, 0):
+        return [call.value(0), *_unpacked(call, 1, 2)]
+    if ranks == (3, 4, 4):
+        return [call.value(0), _merged(call, call.value(1)), _merged(call, call.value(2))]
+    raise call.fault(
+        f"query, key and value have {ranks[0]}, {ranks[1]} and {ranks[2]} dimensions; three each are expected, or one packed form"
+    )
+
+
+def _unpacked(call: Call, place: int, n_parts: int) -> list[str]:
+    batch, steps, n_heads, held, size = call.shape(place)
+    if held != n_parts:
+        raise call.fault(f"input {place} is {call.type(place)}, expected {n_parts} packed parts in dimension 3")
+    parts = split_sizes(call, call.value(place), 3, (1,) * n_parts)
+    return [call.emit("Reshape", part, shape=(batch, steps, n_heads * size)) for part in parts]
+
+
 def _multi_head_attention(call: Call) -> tuple[Value, ...]:
-    """com.microsoft MultiHeadAttention with separate q, k, v. Inputs: q, k, v, bias, key mask, addend."""
+    """com.microsoft MultiHeadAttention with q, k, v apart or packed. Inputs: q, k, v, bias, key mask, addend."""
     _refuse(call, (6, 7, 8, 9), (1, 2, 3))
     n_heads = call.required("num_heads")
-    if not (call.has(1) and call.has(2)) or any(call.type(i).rank != 3 for i in range(3)):
-        raise call.fault(
-            "packed or rank-4 operands are not supported; give query, key and value of [batch, steps, width]"
-        )
-    values = [call.value(i) for i in range(3)]
-    if any(call.shape(i)[2] % n_heads for i in range(3)):
-        raise call.fault(f"widths {[call.shape(i)[2] for i in range(3)]} do not divide into {n_heads} heads")
+    values = _operands(call)
+    widths = [call.type_of(value).shape[2] for value in values]
+    if any(width % n_heads for width in widths):
+        raise call.fault(f"widths {widths} do not divide into {n_heads} heads")
     if call.has(3):
-        biases = split_sizes(call, call.value(3), 0, tuple(call.shape(i)[2] for i in range(3)))
+        biases = split_sizes(call, call.value(3), 0, tuple(widths))
         values = [call.emit("Add", value, bias) for value, bias in zip(values, biases, strict=True)]
     q, k, v = (_heads_of(call, value, n_heads) for value in values)
-    mask = _mask(call, 4, call.shape(0)[1], call.shape(1)[1], causal=bool(call.attribute("unidirectional", 0)))
+    mask = _mask(
+        call, 4, call.type_of(values[0]).shape[1], call.type_of(values[1]).shape[1], causal=bool(call.attribute("unidirectional", 0))
+    )
     if call.has(5):
         mask = call.emit("Add", call.value(5), mask) if mask else call.value(5)
-    scale = float(call.attribute("scale", 0.0) or 0.0) or 1.0 / math.sqrt(call.shape(0)[2] // n_heads)
+    scale = float(call.attribute("scale", 0.0) or 0.0) or 1.0 / math.sqrt(widths[0] // n_heads)
     return (_merged(call, _attend(call, q, k, v, mask, scale)), "", "", "")
 
 
@@ -173,7 +196,7 @@ ROWS: Mapping[str, Normaliser] = {"Attention": _attention}
 """ONNX's own op, where `is_plain`."""
 
 FUSED_ROWS: Mapping[str, Normaliser] = {
-    "Attention": _packed_attention,
+    "Attention": packed_attention,
     "MultiHeadAttention": _multi_head_attention,
 }
 """Ops of the domain com.microsoft."""

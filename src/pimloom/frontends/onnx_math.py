@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pimloom.frontends.onnx_call import Call, Normaliser, Value
-from pimloom.frontends.onnx_shapes import reshape_to, transpose
+from pimloom.frontends.onnx_shapes import reshape_to, split_equal, transpose
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -134,6 +134,17 @@ def _quick_gelu(call: Call) -> tuple[Value, ...]:
     return (call.emit("Mul", x, call.emit("Sigmoid", scaled)),)
 
 
+def _bias_split_gelu(call: Call) -> tuple[Value, ...]:
+    """com.microsoft BiasSplitGelu: the sum of x and bias in two halves, the first times the Gelu of the second."""
+    hidden, gate = split_equal(call, _with_bias(call, call.value(0), 1), call.type(0).rank - 1, 2)
+    return (call.emit("Mul", hidden, call.emit("Gelu", gate, approximate="none")),)
+
+
+def _bias_add(call: Call) -> tuple[Value, ...]:
+    """com.microsoft BiasAdd: x, bias, skip."""
+    return (_with_bias(call, _with_bias(call, call.value(0), 1), 2),)
+
+
 def _skip_normalization(call: Call) -> tuple[Value, ...]:
     """`norm(x + skip + bias)`; the sum is the fourth output."""
     if call.has_output(1) or call.has_output(2):
@@ -214,7 +225,8 @@ FUSED_ROWS: Mapping[str, Normaliser] = {
     "FastGelu": partial(_gelu, approximate="tanh"), "QuickGelu": _quick_gelu,
     "SkipLayerNormalization": _skip_normalization, "SkipSimplifiedLayerNormalization": _skip_normalization,
     "LayerNormalization": _layer_normalization, "SimplifiedLayerNormalization": _rms_normalization,
-    "FusedMatMul": _fused_matmul, "TransposeMatMul": _fused_matmul, "FusedGemm": _fused_gemm,
+    "BiasSplitGelu": _bias_split_gelu, "BiasAdd": _bias_add, "FusedGemm": _fused_gemm,
+    "FusedMatMul": _fused_matmul, "TransposeMatMul": _fused_matmul,
     "EmbedLayerNormalization": _embed_normalization,
 }  # fmt: skip
 """Ops of the domain com.microsoft, which ONNX Runtime's optimiser writes."""

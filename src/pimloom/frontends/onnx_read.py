@@ -20,7 +20,9 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto
 from pimloom.errors import ModelError
 from pimloom.frontends import (
     onnx_attention,
+    onnx_blocks,
     onnx_math,
+    onnx_ml,
     onnx_quantised,
     onnx_recurrent,
     onnx_sampled,
@@ -48,22 +50,32 @@ MAX_DEPTH = 40
 
 _OWN_DOMAINS = ("", "ai.onnx")
 _FUSED_DOMAIN = "com.microsoft"
+_LEARNT_DOMAIN = "ai.onnx.ml"
+_LAID_OUT_DOMAIN = "com.microsoft.nchwc"
 
 _NORMALISERS: Mapping[tuple[str, str], Normaliser] = {
     **{
         ("", op): row
         for module in (
-            onnx_shapes, onnx_spatial, onnx_sampled, onnx_math, onnx_signal, onnx_attention, onnx_recurrent, onnx_quantised,
+            onnx_shapes,
+            onnx_spatial,
+            onnx_sampled,
+            onnx_math,
+            onnx_signal,
+            onnx_attention,
+            onnx_recurrent,
+            onnx_quantised,
         )
         for op, row in module.ROWS.items()
     },
     **{
         (_FUSED_DOMAIN, op): row
-        for module in (onnx_math, onnx_attention, onnx_quantised)
+        for module in (onnx_spatial, onnx_math, onnx_attention, onnx_quantised, onnx_blocks)
         for op, row in module.FUSED_ROWS.items()
     },
+    **{(_LEARNT_DOMAIN, op): row for op, row in onnx_ml.ROWS.items()},
 }
-_CONTROL_OPS = ("If", "Loop", "Scan")
+_CONTROL_OPS = ("If", "Loop", "Scan", "SequenceMap")
 
 _REASONS: Mapping[str, str] = {
     "NonMaxSuppression": "how many boxes it keeps depends on the numbers, and a program has static shapes; end the network before it",
@@ -165,9 +177,7 @@ class Reader:
         former_place, self.place = self.place, f"node '{name}' ({proto.op_type})"
         self.n_read += 1
         if self.n_read > MAX_READ or scope.depth > MAX_DEPTH:
-            raise ModelError(
-                f"{self.place}: the network is too large or too deeply nested when unrolled; simplify its loops"
-            )
+            raise ModelError(f"{self.place}: the network is too large or too deeply nested when unrolled; simplify its loops")
         call = self._call(proto, scope, name)
         former = self.assembly.begin(name)
         results = self._values_of(call, proto, scope)
@@ -181,15 +191,11 @@ class Reader:
         for place, value_name in enumerate(proto.input):
             value = scope.find(value_name) if value_name else ""
             if value is None:
-                raise ModelError(
-                    f"node '{name}' ({proto.op_type}): input {place} '{value_name}' is not defined; the file is damaged"
-                )
+                raise ModelError(f"node '{name}' ({proto.op_type}): input {place} '{value_name}' is not defined; the file is damaged")
             values.append(value)
         attributes = {k: v for k, v in ((a.name, self._attribute(a, scope)) for a in proto.attribute) if v is not None}
         outputs = tuple(proto.output)
-        return Call(
-            self.assembly, proto.op_type, domain, name, scope.opsets.get(domain, 0), tuple(values), attributes, outputs
-        )
+        return Call(self.assembly, proto.op_type, domain, name, scope.opsets.get(domain, 0), tuple(values), attributes, outputs)
 
     def _attribute(self, proto: AttributeProto, scope: Scope) -> Any:
         """The Python value of an attribute; None if it refers to an argument that the function was not given."""
@@ -220,9 +226,7 @@ class Reader:
         if function is not None:
             return self._function(call, function, proto, scope)
         if call.domain == "" and call.opset < OLDEST_OPSET:
-            raise call.fault(
-                f"the model imports no usable opset of ONNX (found {call.opset}); export with opset 9 or newer"
-            )
+            raise call.fault(f"the model imports no usable opset of ONNX (found {call.opset}); export with opset 9 or newer")
         if call.domain == "" and call.op in _CONTROL_OPS:
             return self._control(call, scope)
         if (call.domain, call.op) in _NORMALISERS and _is_plain(call):
@@ -260,7 +264,19 @@ class Reader:
     def _control(self, call: Call, scope: Scope) -> tuple[Value, ...]:
         if call.op == "If":
             return self._branch(call, scope)
+        if call.op == "SequenceMap":
+            return self._sequence_map(call, scope)
         return self._loop(call, scope) if call.op == "Loop" else self._scan(call, scope)
+
+    def _sequence_map(self, call: Call, scope: Scope) -> tuple[Value, ...]:
+        """The body for each element of the sequence; further sequences go along with it, tensors are shared."""
+        body, length = _body_of(call, "body"), len(call.sequence(0))
+        columns = [value if isinstance(value, tuple) else (value,) * length for value in call.values]
+        if any(len(column) != length for column in columns):
+            raise call.fault(f"its sequences have {', '.join(str(len(c)) for c in columns)} elements; equal lengths expected")
+        rows = [self._body(call, body, row, scope, f"/{step}") for step, row in enumerate(zip(*columns, strict=True))]
+        made = [tuple(v for v in column if isinstance(v, str)) for column in zip(*rows, strict=True)]
+        return tuple(made) if rows else ((),) * len(body.output)
 
     def _branch(self, call: Call, scope: Scope) -> tuple[Value, ...]:
         """The branch that a known condition chooses; both, and a choice between their values, where it is computed."""
@@ -308,9 +324,7 @@ class Reader:
     def _keeps_running(self, call: Call, condition: Value) -> bool:
         array = self.assembly.known(condition) if isinstance(condition, str) else None
         if array is None or array.size != 1:
-            raise call.fault(
-                "its condition depends on the network's inputs; only loops of known length can be unrolled"
-            )
+            raise call.fault("its condition depends on the network's inputs; only loops of known length can be unrolled")
         return bool(array.reshape(-1)[0])
 
     def _scan(self, call: Call, scope: Scope) -> tuple[Value, ...]:
@@ -340,9 +354,7 @@ class Reader:
         n_steps = type_.shape[axis]
         if n_steps > MAX_TRIPS:
             raise call.fault(f"{n_steps} steps; at most {MAX_TRIPS} are unrolled, shorten the sequence")
-        parts = [
-            call.emit("Squeeze", p, axes=(axis,)) for p in onnx_shapes.split_equal(call, value, axis, max(n_steps, 1))
-        ]
+        parts = [call.emit("Squeeze", p, axes=(axis,)) for p in onnx_shapes.split_equal(call, value, axis, max(n_steps, 1))]
         is_reversed = (call.listed("scan_input_directions") or (0,) * (place + 1))[place]
         return parts[::-1] if is_reversed else parts
 
@@ -438,9 +450,7 @@ def _proto_type(call: Call, value: Value) -> bytes:
     if not value:
         return TypeProto().SerializeToString()
     held: TensorType = call.type_of(value)
-    return helper.make_tensor_type_proto(
-        helper.np_dtype_to_tensor_dtype(np.dtype(held.dtype)), held.shape
-    ).SerializeToString()
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(np.dtype(held.dtype)), held.shape).SerializeToString()
 
 
 @functools.cache
@@ -457,6 +467,13 @@ def _is_plain(call: Call) -> bool:
 
 
 def _unknown(call: Call) -> ModelError:
+    if call.domain == _LEARNT_DOMAIN and call.op in onnx_ml.REASONS:
+        return call.fault(f"it is not supported: {onnx_ml.REASONS[call.op]}")
+    if call.domain == _LAID_OUT_DOMAIN:
+        return call.fault(
+            "ONNX Runtime laid the weights out for the processor it ran on; use the model from before that, or save it with "
+            "graph_optimization_level ORT_ENABLE_EXTENDED"
+        )
     if call.domain == "" and call.op in _REASONS:
         return call.fault(f"it is not supported: {_REASONS[call.op]}")
     if call.domain == "" and defs.has(call.op):

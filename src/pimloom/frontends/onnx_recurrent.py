@@ -37,6 +37,7 @@ class _Cell:
         recurrent_bias: [H], the candidate's bias of a GRU that resets after the product; may be absent.
         peepholes: the LSTM's weights on the cell state for gates i, o, f; may be absent.
         activations: in ONNX's order for the op.
+        operand: what products take of the hidden state: itself, or its rounding to codes.
     """
 
     call: Call
@@ -45,6 +46,7 @@ class _Cell:
     recurrent_bias: str
     peepholes: tuple[str, ...]
     activations: tuple[Activation, ...]
+    operand: Activation
 
     def clipped(self, value: str) -> str:
         """The argument of an activation, clipped where the node says so."""
@@ -53,7 +55,11 @@ class _Cell:
 
     def plus_hidden(self, part: str, hidden: str) -> str:
         """`part + h R'`; an absent hidden state is zero."""
-        return self.call.emit("Add", part, self.call.emit("MatMul", hidden, self.recurrent[0])) if hidden else part
+        return self.call.emit("Add", part, self.product(hidden, 0)) if hidden else part
+
+    def product(self, hidden: str, place: int) -> str:
+        """`h R'` for one of the recurrent weights."""
+        return self.call.emit("MatMul", self.operand(hidden), self.recurrent[place])
 
 
 State = tuple[str, str]
@@ -98,7 +104,7 @@ def _gru_step(cell: _Cell, part: str, state: State) -> State:
     if inner:
         inner = call.emit("Mul", r, inner)
     elif hidden and len(cell.recurrent) == 2:
-        inner = call.emit("MatMul", call.emit("Mul", r, hidden), cell.recurrent[1])
+        inner = cell.product(call.emit("Mul", r, hidden), 1)
     fresh = squash(cell.clipped(_sum(call, part_h, inner)))
     new = call.emit("Mul", call.emit("Sub", call.numbers(1.0), z), fresh)
     return (call.emit("Add", new, call.emit("Mul", z, hidden)) if hidden else new), ""
@@ -108,7 +114,7 @@ def _gru_products(cell: _Cell, hidden: str) -> tuple[str, str]:
     """Products of the hidden state for the gates z, r and, where the reset follows the product, for the candidate."""
     if not hidden:
         return "", cell.recurrent_bias
-    products = cell.call.emit("MatMul", hidden, cell.recurrent[0])
+    products = cell.product(hidden, 0)
     if len(cell.recurrent) == 2:
         return products, ""
     gates, candidate = split_sizes(cell.call, products, 2, (2 * cell.width, cell.width))
@@ -140,17 +146,16 @@ _KINDS: Mapping[str, _Kind] = {
 }
 
 
-def _recurrent(call: Call) -> tuple[Value, ...]:
+def recurrent(call: Call, operand: Activation = lambda value: value) -> tuple[Value, ...]:
+    """The unrolled form of a recurrent node; `operand` is what products take of inputs and hidden states."""
     kind = _KINDS[call.op]
     batch_first = bool(call.attribute("layout", 0))
     x = call.emit("Transpose", call.value(0), perm=(1, 0, 2)) if batch_first else call.value(0)
     _check(call, kind, x)
-    directions = [_direction(call, kind, x, place, batch_first) for place in range(_n_directions(call))]
+    directions = [_direction(call, kind, x, place, operand) for place in range(_n_directions(call))]
     steps = [call.emit("Unsqueeze", outputs, axes=(1,)) for outputs, _ in directions] if call.has_output(0) else []
     sequence = concat(call, tuple(steps), 1) if steps else ""
-    finals = [
-        concat(call, tuple(state[i] for _, state in directions), 0) if call.has_output(i + 1) else "" for i in range(2)
-    ]
+    finals = [concat(call, tuple(state[i] for _, state in directions), 0) if call.has_output(i + 1) else "" for i in range(2)]
     if batch_first:
         sequence = call.emit("Transpose", sequence, perm=(2, 0, 1, 3)) if sequence else ""
         finals = [call.emit("Transpose", f, perm=(1, 0, 2)) if f else "" for f in finals]
@@ -167,16 +172,11 @@ def _check(call: Call, kind: _Kind, x: str) -> None:
     if direction not in ("forward", "reverse", "bidirectional"):
         raise call.fault(f"direction is '{direction}', expected forward, reverse or bidirectional")
     if call.type_of(x).rank != 3 or call.type(1).rank != 3 or call.type(2).rank != 3:
-        raise call.fault(
-            f"x, W, R are {call.type(0)}, {call.type(1)}, {call.type(2)}; three dimensions each are expected"
-        )
+        raise call.fault(f"x, W, R are {call.type(0)}, {call.type(1)}, {call.type(2)}; three dimensions each are expected")
     (n_steps, _, in_width), width = call.type_of(x).shape, call.shape(2)[2]
     expected = ((n, kind.n_gates * width, in_width), (n, kind.n_gates * width, width))
     if (call.shape(1), call.shape(2)) != expected:
-        raise call.fault(
-            f"W and R are {call.type(1)} and {call.type(2)}, expected shapes {list(expected[0])} and "
-            f"{list(expected[1])}"
-        )
+        raise call.fault(f"W and R are {call.type(1)} and {call.type(2)}, expected shapes {list(expected[0])} and {list(expected[1])}")
     for place in (5, 6):
         if call.has(place) and call.shape(place)[-1:] != (width,):
             raise call.fault(f"initial state (input {place}) is {call.type(place)}, expected a last dimension of {width}")
@@ -186,9 +186,10 @@ def _check(call: Call, kind: _Kind, x: str) -> None:
         raise call.fault(f"{n_steps} steps, 1 to {MAX_STEPS} can be unrolled; shorten the sequence")
 
 
-def _direction(call: Call, kind: _Kind, x: str, place: int, batch_first: bool) -> tuple[str, State]:
+def _direction(call: Call, kind: _Kind, x: str, place: int, operand: Activation) -> tuple[str, State]:
     """Outputs [T,B,H] and last state of one direction."""
     width, size = call.shape(2)[2], kind.n_gates * call.shape(2)[2]
+    batch_first = bool(call.attribute("layout", 0))
     backwards = call.attribute("direction", "forward") == "reverse" or place == 1
     bias, recurrent_bias = _biases(call, kind, place, size)
     peepholes: tuple[str, ...] = ()
@@ -197,8 +198,8 @@ def _direction(call: Call, kind: _Kind, x: str, place: int, batch_first: bool) -
     recurrent: tuple[str, ...] = (_turned(call, 2, place),)
     if call.op == "GRU" and not call.attribute("linear_before_reset", 0):
         recurrent = split_sizes(call, recurrent[0], 1, (2 * width, width))
-    cell = _Cell(call, width, recurrent, recurrent_bias, peepholes, _activations(call, kind, place))
-    products = call.emit("MatMul", x, _turned(call, 1, place))
+    cell = _Cell(call, width, recurrent, recurrent_bias, peepholes, _activations(call, kind, place), operand)
+    products = call.emit("MatMul", operand(x), _turned(call, 1, place))
     parts = split_equal(call, _sum(call, products, bias), 0, call.type_of(x).shape[0])
     state = (_initial(call, 5, place, batch_first), _initial(call, 6, place, batch_first) if call.op == "LSTM" else "")
     outputs: list[str] = []
@@ -211,9 +212,7 @@ def _direction(call: Call, kind: _Kind, x: str, place: int, batch_first: bool) -
 def _pick(call: Call, place: int, direction: int) -> str:
     """The part [1, ...] of an input that belongs to one direction."""
     if call.shape(place)[:1] != (_n_directions(call),):
-        raise call.fault(
-            f"input {place} is {call.type(place)}, expected {_n_directions(call)} directions in its first dimension"
-        )
+        raise call.fault(f"input {place} is {call.type(place)}, expected {_n_directions(call)} directions in its first dimension")
     return slice_axis(call, call.value(place), 0, direction, direction + 1)
 
 
@@ -285,14 +284,11 @@ def _activation(call: Call, name: str, alpha: float | None, beta: float | None) 
         return lambda value: call.emit("Add", _scaled(call, value, alpha), call.numbers(beta or 0.0))
     if name.lower() == "scaledtanh":
         return lambda value: _scaled(call, call.emit("Tanh", _scaled(call, value, beta)), alpha)
-    raise call.fault(
-        f"activation '{name}' is not known; expected {', '.join((*_PLAIN_ACTIVATIONS, *_ALPHA_ACTIVATIONS))} or "
-        "HardSigmoid"
-    )
+    raise call.fault(f"activation '{name}' is not known; expected {', '.join((*_PLAIN_ACTIVATIONS, *_ALPHA_ACTIVATIONS))} or HardSigmoid")
 
 
 def _scaled(call: Call, value: str, factor: float | None) -> str:
     return value if factor in (None, 1.0) else call.emit("Mul", value, call.numbers(factor))
 
 
-ROWS: Mapping[str, Normaliser] = dict.fromkeys(_KINDS, _recurrent)
+ROWS: Mapping[str, Normaliser] = dict.fromkeys(_KINDS, recurrent)

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pimloom.frontends.onnx_call import Call, Normaliser, Value
-from pimloom.frontends.onnx_shapes import reshape_to
+from pimloom.frontends.onnx_antialias import resized
+from pimloom.frontends.onnx_call import Array, Call, Normaliser, Value
+from pimloom.frontends.onnx_math import activate
+from pimloom.frontends.onnx_shapes import reshape_to, transpose
 from pimloom.frontends.onnx_tensors import check_shape
 
 Ints = tuple[int, ...]
@@ -22,8 +24,7 @@ def _window(call: Call, kernel: Ints) -> dict[str, Any]:
     dilations = call.listed("dilations") or (1,) * n
     if not len(strides) == len(dilations) == n or min(kernel + strides + dilations, default=1) < 1:
         raise call.fault(
-            f"kernel {list(kernel)}, strides {list(strides)}, dilations {list(dilations)} do not fit; expected {n} "
-            "sizes of 1 or more each"
+            f"kernel {list(kernel)}, strides {list(strides)}, dilations {list(dilations)} do not fit; expected {n} sizes of 1 or more each"
         )
     return {"kernel_shape": kernel, "strides": strides, "dilations": dilations}
 
@@ -70,9 +71,7 @@ def _kernel_of_weights(call: Call) -> Ints:
     weights = call.type(1)
     kernel = call.listed("kernel_shape") or weights.shape[2:]
     if weights.rank != call.type(0).rank or kernel != weights.shape[2:]:
-        raise call.fault(
-            f"weights are {weights} and kernel_shape {list(kernel)} for an input of {call.type(0)}; they must agree"
-        )
+        raise call.fault(f"weights are {weights} and kernel_shape {list(kernel)} for an input of {call.type(0)}; they must agree")
     return kernel
 
 
@@ -81,6 +80,15 @@ def _conv(call: Call) -> tuple[Value, ...]:
     window = _window(call, _kernel_of_weights(call))
     pads = _pads(call, spatial, window)
     return (call.emit("Conv", *call.tensors(), **window, pads=pads, group=call.attribute("group", 1)),)
+
+
+def _fused_conv(call: Call) -> tuple[Value, ...]:
+    """com.microsoft FusedConv: x, weights, bias, and a value that is added before the activation."""
+    spatial = _spatial(call)
+    window = _window(call, _kernel_of_weights(call))
+    operands = (call.value(0), call.value(1), *((call.value(2),) if call.has(2) else ()))
+    y = call.emit("Conv", *operands, **window, pads=_pads(call, spatial, window), group=call.attribute("group", 1))
+    return (activate(call, call.emit("Add", y, call.value(3)) if call.has(3) else y),)
 
 
 def _conv_transpose(call: Call) -> tuple[Value, ...]:
@@ -94,9 +102,7 @@ def _conv_transpose(call: Call) -> tuple[Value, ...]:
     check_shape(f"{call.where}: output before its pads are cut", (*call.shape(0)[:2], *full))
     pads, output_padding = _transposed_pads(call, spatial, window, output_padding)
     group = call.attribute("group", 1)
-    return (
-        call.emit("ConvTranspose", *call.tensors(), **window, pads=pads, output_padding=output_padding, group=group),
-    )
+    return (call.emit("ConvTranspose", *call.tensors(), **window, pads=pads, output_padding=output_padding, group=group),)
 
 
 def _transposed_pads(call: Call, spatial: Ints, window: Mapping[str, Any], output_padding: Ints) -> tuple[Ints, Ints]:
@@ -111,9 +117,7 @@ def _transposed_pads(call: Call, spatial: Ints, window: Mapping[str, Any], outpu
         return _pads(call, spatial, window), output_padding
     if len(wanted) != len(spatial):
         raise call.fault(f"output_shape {list(wanted)} does not fit; expected {len(spatial)} sizes")
-    rows = zip(
-        spatial, window["kernel_shape"], window["strides"], window["dilations"], output_padding, wanted, strict=True
-    )
+    rows = zip(spatial, window["kernel_shape"], window["strides"], window["dilations"], output_padding, wanted, strict=True)
     totals = [(size - 1) * s + (k - 1) * d + 1 + extra - out for size, k, s, d, extra, out in rows]
     extra_padding = tuple(p + max(-t, 0) for p, t in zip(output_padding, totals, strict=True))
     return _shared([max(t, 0) for t in totals], extra_at_end=mode == "SAME_UPPER"), extra_padding
@@ -131,9 +135,75 @@ def _pool(call: Call, **extra: Any) -> str:
 
 
 def _max_pool(call: Call) -> tuple[Value, ...]:
-    if call.has_output(1):
-        raise call.fault("its second output, the indices, is not supported; remove what reads it (MaxUnpool)")
-    return (_pool(call),)
+    y = _pool(call)
+    return (y, _max_places(call, call.type_of(y).shape[2:])) if call.has_output(1) else (y,)
+
+
+def _max_places(call: Call, pooled: Ints) -> str:
+    """Where in x, taken as one row, the maximum of each window lies; the first of several.
+
+    Each window becomes a row of elements by a Gather, so that an ArgMax can tell which it is.
+    """
+    spatial, channels = _spatial(call), call.shape(0)[:2]
+    call.assembly.spend(4 * math.prod(pooled) * math.prod(call.listed("kernel_shape") or ()))
+    table, inside = _window_places(call, pooled)
+    n_places, n_windows = table.shape
+    flat = reshape_to(call, call.value(0), (*channels, math.prod(spatial)))
+    rows = call.emit("Gather", flat, call.numbers(table.T.reshape(-1), "int64"), axis=2)
+    rows = reshape_to(call, rows, (*channels, n_windows, n_places))
+    if not inside.all():
+        dtype = call.type(0).dtype
+        lowest = float(np.finfo(dtype).min) if dtype == "float32" else int(np.iinfo(dtype).min)
+        rows = call.emit("Where", call.numbers(inside.T, "bool"), rows, call.numbers(lowest, dtype))
+    place = call.emit("ArgMax", rows, axis=3, keepdims=0, select_last_index=0)
+    in_table = call.emit("Add", place, call.numbers(np.arange(n_windows) * n_places, "int64"))
+    found = call.emit("Gather", call.numbers(_in_order(call, table, spatial).T.reshape(-1), "int64"), in_table, axis=0)
+    first = np.arange(math.prod(channels)).reshape(*channels, 1) * math.prod(spatial)
+    return reshape_to(call, call.emit("Add", found, call.numbers(first, "int64")), (*channels, *pooled))
+
+
+def _window_places(call: Call, pooled: Ints) -> tuple[Array, Array]:
+    """int64[places of the kernel, windows]: flat place in the image of each element; bool of the same shape: not padding."""
+    spatial, kernel = _spatial(call), tuple(call.listed("kernel_shape") or ())
+    window = _window(call, kernel)
+    starts = _pads(call, spatial, window)[: len(spatial)]
+    flat, inside = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
+    rows = zip(spatial, kernel, window["strides"], window["dilations"], starts, pooled, strict=True)
+    for size, k, stride, dilation, pad, n in rows:
+        along = np.arange(k)[:, None] * dilation + np.arange(n) * stride - pad
+        flat = (flat[:, None, :, None] * size + np.clip(along, 0, size - 1)[None, :, None, :]).reshape(flat.shape[0] * k, -1)
+        inside = (inside[:, None, :, None] & ((along >= 0) & (along < size))[None, :, None, :]).reshape(flat.shape)
+    return flat, inside
+
+
+def _in_order(call: Call, table: Array, spatial: Ints) -> Array:
+    """The places as the node counts them: rows first, or columns first with storage_order 1."""
+    if not call.attribute("storage_order", 0):
+        return table
+    return np.ravel_multi_index(np.unravel_index(table, spatial), spatial, order="F")
+
+
+def _max_unpool(call: Call) -> tuple[Value, ...]:
+    """Each element goes where its index says, in an image of zeros; a wanted larger shape adds zeros behind."""
+    spatial, kernel = _spatial(call), tuple(call.listed("kernel_shape") or ())
+    n = len(spatial)
+    pads = call.listed("pads") or (0,) * (2 * n)
+    if len(kernel) != n or len(pads) != 2 * n or call.shape(1) != call.shape(0):
+        raise call.fault(f"x is {call.type(0)}, indices {call.type(1)}, kernel_shape {list(kernel)}, pads {list(pads)}; they must agree")
+    window = _window(call, kernel)
+    rows = zip(spatial, kernel, window["strides"], pads[:n], pads[n:], strict=True)
+    shape = (*call.shape(0)[:2], *((size - 1) * s + k - before - after for size, k, s, before, after in rows))
+    wanted = call.ints(2, "the output's shape") if call.has(2) else shape
+    check_shape(call.where, shape)
+    if len(wanted) != len(shape) or any(w < d for w, d in zip(wanted, shape, strict=True)):
+        raise call.fault(f"output shape {list(wanted)} found, at least {list(shape)} expected")
+    zeros = call.assembly.fill((math.prod(shape),), 0.0, call.type(0).dtype)
+    flat = (reshape_to(call, call.value(i), (call.type(0).size,)) for i in (1, 0))
+    y = reshape_to(call, call.emit("ScatterElements", zeros, *flat, axis=0, reduction="none"), shape)
+    if wanted == shape:
+        return (y,)
+    behind = tuple(w - d for w, d in zip(wanted, shape, strict=True))
+    return (call.emit("Pad", y, pads=((0,) * len(shape)) + behind, mode="constant", value=0.0),)
 
 
 def _average_pool(call: Call) -> tuple[Value, ...]:
@@ -149,13 +219,9 @@ def _batch_normalization(call: Call) -> tuple[Value, ...]:
         raise call.fault("spatial=0 is not supported; export the model with opset 9 or newer")
     if call.attribute("training_mode", 0) or any(call.has_output(i) for i in range(1, 5)):
         if call.value(0) not in call.assembly.constants:
-            raise call.fault(
-                "it is in training mode, which uses the statistics of the batch; export the model for inference"
-            )
+            raise call.fault("it is in training mode, which uses the statistics of the batch; export the model for inference")
         return _standardised(call)
-    return (
-        call.emit("BatchNormalization", *(call.value(i) for i in range(5)), epsilon=call.attribute("epsilon", 1e-5)),
-    )
+    return (call.emit("BatchNormalization", *(call.value(i) for i in range(5)), epsilon=call.attribute("epsilon", 1e-5)),)
 
 
 def _standardised(call: Call) -> tuple[Value, ...]:
@@ -193,9 +259,7 @@ def _group_normalization(call: Call) -> tuple[Value, ...]:
 
 def _per_channel(call: Call, value: str, n_groups: int, channels: int) -> str:
     if call.type_of(value).shape != (n_groups,):
-        raise call.fault(
-            f"scale or bias is {call.type_of(value)}, expected {n_groups} elements, one per group, before opset 21"
-        )
+        raise call.fault(f"scale or bias is {call.type_of(value)}, expected {n_groups} elements, one per group, before opset 21")
     column = call.emit("Reshape", value, shape=(n_groups, 1))
     return call.emit("Reshape", call.emit("Expand", column, shape=(n_groups, channels // n_groups)), shape=(channels,))
 
@@ -216,23 +280,21 @@ def _upsample(call: Call) -> tuple[Value, ...]:
     if len(scales) != len(shape) or not all(0 < s < 1e6 for s in scales):
         raise call.fault(f"scales {list(scales)} do not fit {call.type(0)}; expected one positive number per dimension")
     sizes = tuple(math.floor(d * s) for d, s in zip(shape, scales, strict=True))
-    return (
-        _resize_node(call, sizes, scales, {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}),
-    )
+    return (_resize_node(call, sizes, scales, {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}),)
 
 
 def _resize(call: Call) -> tuple[Value, ...]:
     if call.opset < 11:
         return _upsample(call)
     sizes, scales = _resize_geometry(call)
-    if call.attribute("antialias", 0) and any(s < 1 for s in scales):
-        raise call.fault("antialias=1 is not supported when shrinking; export with antialias=0")
     attributes: dict[str, Any] = {
         "coordinate_transformation_mode": call.attribute("coordinate_transformation_mode", "half_pixel"),
         "nearest_mode": call.attribute("nearest_mode", "round_prefer_floor"),
     }
     if attributes["coordinate_transformation_mode"] == "tf_crop_and_resize":
         attributes |= {"roi": _region(call), "extrapolation_value": float(call.attribute("extrapolation_value", 0.0))}
+    if call.attribute("antialias", 0) and call.attribute("mode", "nearest") in ("linear", "cubic") and any(s < 1 for s in scales):
+        return (resized(call, sizes, scales, attributes),)
     return (_resize_node(call, sizes, scales, attributes),)
 
 
@@ -292,11 +354,7 @@ def _keep_aspect(call: Call, held: Ints, wanted: Ints) -> Ints:
 
 
 def _depth_to_space(call: Call) -> tuple[Value, ...]:
-    return (
-        call.emit(
-            "DepthToSpace", call.value(0), blocksize=call.required("blocksize"), mode=call.attribute("mode", "DCR")
-        ),
-    )
+    return (call.emit("DepthToSpace", call.value(0), blocksize=call.required("blocksize"), mode=call.attribute("mode", "DCR")),)
 
 
 def _space_to_depth(call: Call) -> tuple[Value, ...]:
@@ -339,9 +397,65 @@ def _softmax(call: Call) -> tuple[Value, ...]:
 
 
 ROWS: Mapping[str, Normaliser] = {
-    "Conv": _conv, "ConvTranspose": _conv_transpose, "MaxPool": _max_pool, "AveragePool": _average_pool,
+    "Conv": _conv, "ConvTranspose": _conv_transpose, "MaxPool": _max_pool, "MaxUnpool": _max_unpool, "AveragePool": _average_pool,
     "LpPool": _lp_pool,
     "BatchNormalization": _batch_normalization, "GroupNormalization": _group_normalization, "Upsample": _upsample,
     "Resize": _resize, "DepthToSpace": _depth_to_space, "SpaceToDepth": _space_to_depth, "GridSample": _grid_sample,
     "Softmax": _softmax, "LogSoftmax": _softmax, "Hardmax": _softmax,
 }  # fmt: skip
+
+
+def _channels_second(call: Call, value: str) -> str:
+    rank = call.type_of(value).rank
+    return transpose(call, value, (0, rank - 1, *range(1, rank - 1)))
+
+
+def _channels_last(call: Call, value: str) -> str:
+    return transpose(call, value, (0, *range(2, call.type_of(value).rank), 1))
+
+
+def _nhwc_conv(call: Call) -> tuple[Value, ...]:
+    """com.microsoft NhwcConv: input, output and weights with their channels last."""
+    if call.type(0).rank < 3 or call.type(1).rank != call.type(0).rank:
+        raise call.fault(f"x is {call.type(0)}, weights {call.type(1)}; batch, 1 or more spatial dimensions and channels expected")
+    values = (_channels_second(call, call.value(0)), _channels_second(call, call.value(1)), call.optional(2))
+    inner = Call(call.assembly, "Conv", "", call.name, 21, values, call.attributes, ("y",))
+    return (_channels_last(call, str(_conv(inner)[0])),)
+
+
+def _fused_group_norm(call: Call) -> tuple[Value, ...]:
+    """com.microsoft GroupNorm and SkipGroupNorm: x, scale, offset, skip, bias; the second output is what is normalised."""
+    total, is_last = call.value(0), bool(call.attribute("channels_last", 1))
+    if call.type(0).rank < 3:
+        raise call.fault(f"x is {call.type(0)}, expected batch, channels and 1 or more spatial dimensions")
+    for place in (3, 4) if call.op == "SkipGroupNorm" else ():
+        if call.has(place):
+            total = call.emit("Add", total, _per_place(call, place, is_last=is_last))
+    x = _channels_second(call, total) if is_last else total
+    groups = call.required("groups")
+    if groups < 1 or call.type_of(x).shape[1] % groups:
+        raise call.fault(f"groups is {groups}, expected a divisor of the {call.type_of(x).shape[1]} channels")
+    y = call.emit("GroupNormalization", x, call.value(1), call.value(2), num_groups=groups, epsilon=call.attribute("epsilon", 1e-5))
+    if call.required("activation"):
+        y = call.emit("Mul", y, call.emit("Sigmoid", y))
+    return (_channels_last(call, y) if is_last else y, total)
+
+
+def _per_place(call: Call, place: int, *, is_last: bool) -> str:
+    """A skip or bias in a shape that broadcasts against x: one of [channels] or [batch, channels] goes along all places."""
+    value, rank = call.value(place), call.type(0).rank
+    held = call.shape(place)
+    if len(held) == rank:
+        return value
+    ones = (1,) * (rank - 2)
+    head = held[:-1] or (1,)
+    return reshape_to(call, value, (*head, *ones, held[-1]) if is_last else (*head, held[-1], *ones))
+
+
+FUSED_ROWS: Mapping[str, Normaliser] = {
+    "FusedConv": _fused_conv,
+    "NhwcConv": _nhwc_conv,
+    "GroupNorm": _fused_group_norm,
+    "SkipGroupNorm": _fused_group_norm,
+}
+"""Ops of the domain com.microsoft, which ONNX Runtime's optimiser writes."""

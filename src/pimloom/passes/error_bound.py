@@ -23,7 +23,7 @@ from typing import Any, final
 
 import numpy as np
 
-from pimloom.errors import VerificationError
+from pimloom.errors import ModelError, VerificationError
 from pimloom.ir.constants import Constant
 from pimloom.ir.evaluate import evaluate
 from pimloom.ir.graph import Graph, Node
@@ -104,9 +104,7 @@ def rms(values: Array) -> float:
     return float(np.sqrt(np.mean(np.square(values)))) if values.size else 0.0
 
 
-def error_bound(
-    graph_float: Graph, graph_quantised: Graph, samples: Iterable[Sample], seed: int = 0
-) -> dict[str, ErrorBound]:
+def error_bound(graph_float: Graph, graph_quantised: Graph, samples: Iterable[Sample], seed: int = 0) -> dict[str, ErrorBound]:
     """The bounds of every output that holds codes.
 
     Args:
@@ -116,13 +114,14 @@ def error_bound(
         seed: of the random shifts.
 
     Raises:
-        ModelError: a sample does not fit the graph.
+        ModelError: a sample does not fit the graph, or the float graph gives no numbers for it.
     """
     coded = [v for v in graph_quantised.outputs if graph_quantised.types[v].quant is not None]
     runs: dict[str, list[tuple[Array, Array, Array]]] = {v: [] for v in coded}
     generator = np.random.default_rng(seed)
     for sample in samples:
         real = evaluate(graph_float, sample)
+        _check_numbers(coded, real)
         plain = evaluate_rounded(graph_quantised, sample)
         shifted = evaluate_rounded(graph_quantised, sample, generator)
         for value in coded:
@@ -130,17 +129,23 @@ def error_bound(
     return {v: _bound(v, graph_quantised.types[v], runs[v]) for v in coded}
 
 
+def _check_numbers(outputs: Iterable[str], real: Mapping[str, Array]) -> None:
+    for value in outputs:
+        n_nan = int(np.count_nonzero(np.isnan(real[value])))
+        if n_nan:
+            raise ModelError(
+                f"output '{value}': {n_nan} of {real[value].size} elements of the float network are NaN for these inputs, so "
+                "nothing can be compared; give inputs that the network is made for (--input)"
+            )
+
+
 def _bound(value: str, value_type: TensorType, runs: list[tuple[Array, Array, Array]]) -> ErrorBound:
     real, plain, shifted = (np.stack(arrays) for arrays in zip(*runs, strict=True))
     assert value_type.quant is not None
-    return ErrorBound(
-        value, max(value_type.quant.scale), rms(real), rms(plain - real), rms(shifted - plain), plain, real
-    )
+    return ErrorBound(value, max(value_type.quant.scale), rms(real), rms(plain - real), rms(shifted - plain), plain, real)
 
 
-def evaluate_rounded(
-    graph: Graph, inputs: Mapping[str, Array], jitter: np.random.Generator | None = None
-) -> dict[str, Array]:
+def evaluate_rounded(graph: Graph, inputs: Mapping[str, Array], jitter: np.random.Generator | None = None) -> dict[str, Array]:
     """The rounded model: a quantised graph in real arithmetic, each value rounded to the codes of its type.
 
     Args:
@@ -153,7 +158,7 @@ def evaluate_rounded(
     """
     last = {v: i for i, node in enumerate(graph.nodes) for v in node.inputs}
     last.update(dict.fromkeys(graph.outputs, len(graph.nodes)))
-    values = {v: _rounded(np.asarray(inputs[v]), graph.types[v], None, None) for v in graph.inputs}
+    values = {v: _given(np.asarray(inputs[v]), graph.types[v]) for v in graph.inputs}
     values.update((v, _real(graph.constants[v])) for v in graph.outputs if v in graph.constants)
     for i, node in enumerate(graph.nodes):
         values.update(_run(graph, node, values, jitter))
@@ -163,9 +168,7 @@ def evaluate_rounded(
     return {v: values[v] for v in graph.outputs}
 
 
-def _run(
-    graph: Graph, node: Node, values: Mapping[str, Array], jitter: np.random.Generator | None
-) -> Iterator[tuple[str, Array]]:
+def _run(graph: Graph, node: Node, values: Mapping[str, Array], jitter: np.random.Generator | None) -> Iterator[tuple[str, Array]]:
     arrays = [(values[v] if v in values else _real(graph.constants[v])) if v else None for v in node.inputs]
     with np.errstate(all="ignore"):
         outputs = op_of(node).meaning(full_attributes(node), *arrays)
@@ -180,6 +183,13 @@ def _real(constant: Constant) -> Array:
     if constant.type.quant is not None:
         return decode(constant.array(), constant.type)
     return constant.array().astype(np.float64) if constant.type.dtype.startswith("float") else constant.array()
+
+
+def _given(values: Array, value_type: TensorType) -> Array:
+    """An input as the codes of its type; codes themselves are taken as they are."""
+    if value_type.quant is not None and str(values.dtype) == value_type.dtype:
+        return decode(values, value_type)
+    return _rounded(values, value_type, None, None)
 
 
 def _rounded(values: Array, value_type: TensorType, node: Node | None, jitter: np.random.Generator | None) -> Array:

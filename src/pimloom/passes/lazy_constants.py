@@ -18,7 +18,7 @@ BLOCK_ELEMENTS = 1 << 20
 
 
 def _frozen(array: Array) -> Array:
-    view = array.view()
+    view = np.asarray(array).view()  # arithmetic of arrays without dimensions gives numbers
     view.flags.writeable = False
     return view
 
@@ -124,6 +124,35 @@ def _block_type(target: TensorType, block: slice) -> TensorType:
     if quant is None or quant.axis is None or quant.axis % target.rank != 0:
         return target
     return replace(target, quant=Quant(quant.scale[block], quant.zero_point, 0))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CentredConstant(Constant):
+    """Codes minus their zero points, which differ along the axis of the scales: codes of the next wider signed type.
+
+    Attributes:
+        base: the codes as they are stored.
+        zeros: int64[n], a zero point per index of the axis.
+        quant: scales along the axis, zero point 0.
+    """
+
+    base: Constant
+    zeros: ArrayConstant
+    quant: Quant
+
+    @property
+    def type(self) -> TensorType:
+        """int16 for codes of 8 bits, int32 for wider ones."""
+        held = self.base.type
+        return TensorType("int16" if held.dtype.endswith("int8") else "int32", held.shape, self.quant)
+
+    def array(self) -> Array:
+        """The differences, made anew at each call."""
+        shape = [1] * self.type.rank
+        shape[self.quant.axis or 0] = self.zeros.type.size
+        difference = self.base.array().astype(np.int64) - self.zeros.array().reshape(shape)
+        return _frozen(difference.astype(self.type.dtype))
 
 
 @final
