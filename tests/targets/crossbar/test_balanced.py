@@ -223,11 +223,9 @@ def test_where_pieces_leave_room_for_one_copy_only_columns_are_cut_closely(monke
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-@pytest.mark.parametrize(("room", "expected"), [(1.0, 1), (0.95, 2), (0.8, 5)])
-def test_pieces_of_columns_go_where_they_strain_cores_least(
-    monkeypatch: pytest.MonkeyPatch, mode: Mode, room: float, expected: int
-) -> None:  # fmt: skip
-    """What packs tighter is then tried for more copies, and once for as many: on 98, on 98 and 94, or on 98, 94, 91, 88 and 75 %.
+@pytest.mark.parametrize("room", [1.0, 0.8])
+def test_pieces_of_columns_go_where_they_strain_cores_least(monkeypatch: pytest.MonkeyPatch, mode: Mode, room: float) -> None:
+    """What packs tighter is tried, too, on 98, 94, 91, 88 and 75 % of the crossbars if each is better than the one before.
 
     In throughput mode no layer has copies beyond what the slowest one's time takes.
     """
@@ -249,7 +247,7 @@ def test_pieces_of_columns_go_where_they_strain_cores_least(
     monkeypatch.setattr(_Search, "_lower_once", _Search._lower)
     program = compile_network(quantised("tiny_cnn"), machine("toy"), Request(mode, 1, 1, 0, cost, lambda _: None))
     ways = [what.partition("crossbars, ")[2] for what in _fitting_trials(program)]
-    assert ways[0] == "cut closely, balanced" and ways.count("cut") == expected
+    assert ways[0] == "cut closely, balanced" and ways.count("cut") == 5
     assert spending == {mode is Mode.LATENCY}
 
 

@@ -296,33 +296,26 @@ class _Search:
     def pack(self) -> None:
         """Tries tall layers cut by rows, which fill cores that have no room for whole columns.
 
-        At first on the cores that pieces strain least; then as little as gives copies room, on the tightest cores: with more copies
-        than the first way had room for, and once with as many.
+        On the cores that pieces strain least, and on the tightest ones, where they are cut as little as gives copies room: which is
+        better depends on how full cores get.
         """
-        most = self.pack_evenly()
+        self.pack_evenly()
         for policy in (Policy.CUT, Policy.CUT_CLOSELY):
-            if self._pack(policy, most):
+            if self._pack(policy):
                 return
 
-    def pack_evenly(self) -> float:
-        """The first way of `pack`, which packs less tightly; the largest share of the crossbars that had room for copies."""
-        return 0.0 if self.mapper.is_serial else self._pack(Policy.CUT_BALANCED)
+    def pack_evenly(self) -> None:
+        """The first way of `pack`, which packs less tightly."""
+        if not self.mapper.is_serial:
+            self._pack(Policy.CUT_BALANCED)
 
-    def _pack(self, policy: Policy, enough: float = 0.0) -> float:
-        """Fewer and fewer copies as long as that helps.
-
-        Args:
-            policy: how to place them.
-            enough: a share of the crossbars; once copies on so many, or fewer, were lowered, no fewer are tried.
-
-        Returns:
-            The largest share that had room for any copies.
-        """
-        before, most = math.inf, 0.0
+    def _pack(self, policy: Policy) -> bool:
+        """Fewer and fewer copies as long as that helps; whether there was room for any."""
+        before, has_copies = math.inf, False
         # Memories are what such programs wait for: copies that do not shorten the slowest layer's time only take room from others.
         spends = policy is not Policy.CUT_BALANCED or self.request.mode is Mode.LATENCY
         for fill in TIGHT_FILLS:
-            if most and fill * self.mapper.hardware.total_crossbars < self.mapper.needed:
+            if has_copies and fill * self.mapper.hardware.total_crossbars < self.mapper.needed:
                 break  # that is one copy of each layer
             mapped, tried = self.mapper.map(fill, (policy,), spends=spends), len(self.tried)
             if mapped is None:
@@ -330,13 +323,12 @@ class _Search:
             failed = self._lower_once(mapped, self.options, f"copies on {fill:.0%} of the crossbars, {policy.value}")
             if failed is not None or len(self.tried) == tried:
                 continue
-            if max(mapped.copies.values()) > 1:
-                most = max(most, fill)
+            has_copies |= max(mapped.copies.values()) > 1
             cost = self.tried[-1].get("cycles", self.tried[-1].get("scheduled_cycles", math.inf))
-            if cost >= before or fill <= enough:
+            if cost >= before:
                 break
             before = cost
-        return most
+        return has_copies
 
     def try_roomier(self) -> None:
         """Tries fewer and fewer copies where all stay far from the compute bound, as long as that helps."""
