@@ -108,7 +108,7 @@ def test_a_row_reads_well(cnn: Program) -> None:
         text,
     )
     assert re.search(
-        r"\n   *\d+: load        dst=\d+(\+\d+)? src1=\d+(\+\d+)? length=\d+ count=\d+ region=0( ; after \d+@1)?\n",
+        r"\n   *\d+: load        dst=\d+(\+\d+)? src1=\d+(\+\d+)? length=\d+ count=\d+ region=0( ; after \d+@1( \d+@1)*)?\n",
         text,
     )
     send = re.search(r"\n   *(\d+): send .* ; to core (\d) row (\d+)", text)

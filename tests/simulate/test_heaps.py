@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pimloom.kernels import heaps
 
 
+@settings(deadline=None)  # the first example compiles a kernel
 @given(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 11), st.integers(0, 20) | st.just(heaps.NOTHING)), max_size=40))
 def test_the_least_key_comes_first(n: int, entries: list[tuple[int, int]]) -> None:
     tree, keys = np.full(2 * n, heaps.NOTHING, np.int64), np.full(n, heaps.NOTHING, np.int64)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.pimsim_machine import Outcome, run
 from program.pimsim.pimsim_files import write_architecture, write_program
@@ -280,6 +280,7 @@ def test_a_path_of_one_direction_is_that_of_both(tmp_path: Path) -> None:
     assert one == both == run(table, architecture, quirks=quirks).latency_ns
 
 
+@settings(deadline=None)  # the first example compiles a kernel
 @given(st.data())
 def test_what_stands_around_rows(data: st.DataObject) -> None:
     """The kernel against a loop over lists."""
