@@ -18,8 +18,8 @@ class Policy(enum.Enum):
     NEXT = "next"  # the next core with room, in graph order: neighbours in the network are neighbours on the chip
     TIGHTEST = "tightest"  # the core with the least room that suffices, largest layers first: packs best
     CUT = "cut"  # as TIGHTEST, with tall layers cut by rows into pieces that fill cores; their partial sums travel
-    CUT_CLOSELY = "cut closely"  # as CUT, into pieces that fill cores nearly: packs where those of CUT leave too much
-    CUT_BALANCED = "cut closely, balanced"  # as CUT_CLOSELY, on the cores that pieces strain least
+    CUT_CLOSELY = "cut closely"  # as CUT, into fewer pieces that fill cores nearly, and memories: packs where those of CUT leave too much
+    CUT_BALANCED = "cut closely, balanced"  # into pieces that fill cores nearly, on the cores that they strain least
     CUT_FINELY = "cut finely"  # as CUT, each column by itself, into pieces that fill cores best: packs where nothing else does
     LEAST_LOADED = "least loaded"  # where cores work on one instruction at a time, work counts more than room
 

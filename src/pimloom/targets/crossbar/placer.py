@@ -217,8 +217,8 @@ class Placer:
         columns = min(source.shape.width, -(-stage.shape.width // parts) * window.stride[1] + window.reach(1) - window.stride[1])
         item, blocks = self._flow.graph.types[source.value].itemsize_bytes, self._unfolded[stage.index].blocks
         held = (window.reach(0) + window.stride[0]) * columns * item  # of one channel
-        most = HELD_SHARE * hardware.core.local_memory.size_bytes / held
-        return max(cut_by_channels(block, most) for block in blocks) or hardware.core.crossbars
+        most, is_close = HELD_SHARE * hardware.core.local_memory.size_bytes / held, self._policy is Policy.CUT_CLOSELY
+        return max(cut_by_channels(block, most, is_close=is_close) for block in blocks) or hardware.core.crossbars
 
     def _matrix(self, stage: Stage) -> list[Cluster]:
         shards, homes = self._placed[self._flow.graph.nodes[stage.node].inputs[1]]

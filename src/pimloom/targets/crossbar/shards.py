@@ -7,6 +7,7 @@ spread over several cores, whose partial sums are added at the first.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, final
@@ -130,8 +131,13 @@ def _tall_shards(unfolded: Unfolded, block: int, core_crossbars: int, height: in
     return found
 
 
-def cut_by_channels(block: BlockShape, channels: float) -> int:
+def cut_by_channels(block: BlockShape, channels: float, *, is_close: bool = False) -> int:
     """Bands of a piece where a block is cut so that none takes more than so many input channels, or one array's if that is more.
+
+    Args:
+        block: of a layer.
+        channels: that a core has room for.
+        is_close: whether a piece may take a part of an array's channels more, so that there are fewer of them.
 
     Returns:
         0 if the block has no more channels, all bands take the same ones, or one goes on over a tap.
@@ -140,7 +146,8 @@ def cut_by_channels(block: BlockShape, channels: float) -> int:
     if block.in_channels <= channels or len(lines) < 2:
         return 0
     widest = max(block.bands[line[0]].stop - block.bands[line[0]].start for line in lines)
-    return max(1, int(channels // widest)) * len(lines[0])
+    fitting = channels / widest
+    return max(1, math.ceil(fitting) if is_close else int(fitting)) * len(lines[0])
 
 
 def _row_cuts(block: BlockShape, height: int) -> list[list[int]]:
