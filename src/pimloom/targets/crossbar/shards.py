@@ -137,7 +137,7 @@ def cut_by_channels(block: BlockShape, channels: float, *, is_close: bool = Fals
     Args:
         block: of a layer.
         channels: that a core has room for.
-        is_close: whether a piece may take a part of an array's channels more, so that there are fewer of them.
+        is_close: whether so many pieces will do as there is room for on average, though one may take an array's channels more.
 
     Returns:
         0 if the block has no more channels, all bands take the same ones, or one goes on over a tap.
@@ -146,8 +146,9 @@ def cut_by_channels(block: BlockShape, channels: float, *, is_close: bool = Fals
     if block.in_channels <= channels or len(lines) < 2:
         return 0
     widest = max(block.bands[line[0]].stop - block.bands[line[0]].start for line in lines)
-    fitting = channels / widest
-    return max(1, math.ceil(fitting) if is_close else int(fitting)) * len(lines[0])
+    if is_close:
+        return -(-len(lines) // min(len(lines), math.ceil(block.in_channels / channels))) * len(lines[0])
+    return max(1, int(channels // widest)) * len(lines[0])
 
 
 def _row_cuts(block: BlockShape, height: int) -> list[list[int]]:
