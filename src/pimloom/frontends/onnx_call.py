@@ -109,12 +109,16 @@ class Call:
 
     def known(self, place: int, what: str) -> Array:
         """The numbers of an input that must be known; ModelError naming it otherwise."""
+        return self.numbers_of(
+            place,
+            f"{what} (input {place}) must be known when loading, but depends on the network's inputs; export the model with static shapes",
+        )
+
+    def numbers_of(self, place: int, otherwise: str) -> Array:
+        """The numbers of an input; ModelError with the sentence `otherwise` if the network's inputs decide them."""
         array = self.assembly.known(self.value(place))
         if array is None:
-            raise self.fault(
-                f"{what} (input {place}) must be known when loading, but depends on the network's inputs; "
-                "export the model with static shapes"
-            )
+            raise self.fault(otherwise)
         return array
 
     def ints(self, place: int, what: str) -> tuple[int, ...]:

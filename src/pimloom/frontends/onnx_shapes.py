@@ -358,13 +358,11 @@ def _one_hot(call: Call) -> tuple[Value, ...]:
 
 def _counted(call: Call, place: int, what: str) -> Array:
     """The numbers of an input on which the size of the result depends; ModelError if the network's inputs decide them."""
-    array = call.assembly.known(call.value(place))
-    if array is None:
-        raise call.fault(
-            f"the size of its result depends on {what} (input {place}), and so on the network's inputs; a program has static "
-            "shapes, so end the network before it"
-        )
-    return array
+    return call.numbers_of(
+        place,
+        f"the size of its result depends on {what} (input {place}), and so on the network's inputs; a program has static "
+        "shapes, so end the network before it",
+    )
 
 
 def _non_zero(call: Call) -> tuple[Value, ...]:

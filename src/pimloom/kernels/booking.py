@@ -88,3 +88,34 @@ def acquire(
             begin = max(begin, last[res * n_commands + gap_before[g]] + gap_cycles[g])
     last[res * n_commands + hold] = begin
     return begin
+
+
+@jit
+def next_active(first, end, row, iteration, iterations, samples, rows):
+    """The next row of a stream that is active in its iteration: its stage lags behind by as much as leaves a sample to work for.
+
+    Args:
+        first: int. First row of the stream.
+        end: int. One past the last.
+        row: int. From where, `end` for the next iteration.
+        iteration: int. The iteration.
+        iterations: int. Times that the stream runs.
+        samples: int. Instances of each row.
+        rows: int32[n * ROW]. What is known of rows.
+
+    Returns:
+        The row, its iteration, which is `iterations` at the end of the stream, and its sample.
+    """
+    sample = iteration
+    while iteration < iterations:
+        if row == end:
+            row = first
+            iteration += 1
+            if row == end:
+                iteration = iterations
+            continue
+        sample = iteration - rows[row * ROW + STAGE]
+        if 0 <= sample < samples:
+            break
+        row += 1
+    return row, iteration, sample

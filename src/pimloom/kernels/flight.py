@@ -22,11 +22,11 @@ from pimloom.kernels.booking import (
     REPS,
     ROW,
     SEND,
-    STAGE,
     WAIT_DEPENDENCY,
     WAIT_MESSAGE,
     WAIT_RESOURCE,
     WAIT_WINDOW,
+    next_active,
 )  # fmt: skip
 
 # Events, in their order at equal times.
@@ -115,22 +115,9 @@ def issue(
     n_rows = processor.size
     slots = window + queue
     c = p * CORE
-    row = cores[c + PC]
-    iteration = cores[c + ITERATION]
-    end = stream_ptr[p + 1]
-    sample = iteration
-    # Rows that are not active in this iteration are skipped.
-    while iteration < iterations:
-        if row == end:
-            row = stream_ptr[p]
-            iteration += 1
-            if row == end:
-                iteration = iterations
-            continue
-        sample = iteration - rows[row * ROW + STAGE]
-        if 0 <= sample < samples:
-            break
-        row += 1
+    row, iteration, sample = next_active(
+        stream_ptr[p], stream_ptr[p + 1], cores[c + PC], cores[c + ITERATION], iterations, samples, rows
+    )  # fmt: skip
     cores[c + ITERATION] = iteration
     cores[c + PC] = row
     cores[c + ISSUE_AT] = NEVER

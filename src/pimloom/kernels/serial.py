@@ -29,13 +29,13 @@ from pimloom.kernels.booking import (
     RES,
     ROW,
     SEND,
-    STAGE,
     TIME_OVERFLOW,
     WAIT_DEPENDENCY,
     WAIT_MESSAGE,
     WAIT_RESOURCE,
     WAIT_WINDOW,
     acquire,
+    next_active,
 )  # fmt: skip
 from pimloom.kernels.heaps import NOTHING, enter
 
@@ -127,21 +127,9 @@ def run(
             row = state[base + _IN_FLIGHT]
             if row < 0:
                 # Nothing in flight: the next row that is active in this iteration.
-                pc = state[base + _PC]
-                iteration = state[base + _ITERATION]
-                end = stream_ptr[p + 1]
-                sample = iteration
-                while iteration < iterations:
-                    if pc == end:
-                        pc = stream_ptr[p]
-                        iteration += 1
-                        if pc == end:
-                            iteration = iterations
-                        continue
-                    sample = iteration - rows[pc * ROW + STAGE]
-                    if 0 <= sample < samples:
-                        break
-                    pc += 1
+                pc, iteration, sample = next_active(
+                    stream_ptr[p], stream_ptr[p + 1], state[base + _PC], state[base + _ITERATION], iterations, samples, rows
+                )  # fmt: skip
                 state[base + _PC] = pc
                 state[base + _ITERATION] = iteration
                 state[base + _DONE] = 1

@@ -22,7 +22,6 @@ class CostedProgram:
         costs: per form.
         forms: which rows are alike.
         node: int32[f], graph node of each form, -1 for none.
-        count: int32[f], instructions that a row of each form stands for.
         resources: of the machine.
         ticks_per_cycle: units of the timing per clock cycle.
     """
@@ -31,13 +30,8 @@ class CostedProgram:
     costs: Costs
     forms: Forms
     node: Array
-    count: Array
     resources: Resources
     ticks_per_cycle: int
-
-    def instructions(self) -> int:
-        """Instructions carried out per sample."""
-        return int(self.count.astype(np.int64) @ self.forms.rows)
 
 
 def cost(program: Program) -> CostedProgram:
@@ -61,4 +55,4 @@ def cost(program: Program) -> CostedProgram:
         window=rules.window, queue=rules.queue, issue_cycles=rules.cycles, in_order=rules.in_order, is_serial=rules.is_serial,
         handshake_cycles=rules.handshake_cycles, hop_cycles=rules.hop_cycles, is_wormhole=rules.is_wormhole,
     )  # fmt: skip
-    return CostedProgram(timing, costs, forms, context.rows["node"], context.rows["count"], resources, rules.ticks_per_cycle)
+    return CostedProgram(timing, costs, forms, context.rows["node"], resources, rules.ticks_per_cycle)

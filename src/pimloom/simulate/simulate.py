@@ -153,9 +153,10 @@ def summarise(program: Program, costed: CostedProgram, times: Times, core: float
     counts = resources.units
     links = busy[resources.at("network")] if "network" in resources.components else busy[:0]
     grid_rows, grid_cols = machine.processor_grid
+    instructions = int(program.rows["count"][costed.forms.first].astype(np.int64) @ costed.forms.rows)  # rows of a form have one count
     return Result(
         model=program.name, hardware=machine.name, target=program.target, mode=program.mode, samples=program.samples,
-        clock_ghz=machine.clock_ghz, nodes=_nodes(program, costed, times), rows=program.n_rows, instructions=costed.instructions(),
+        clock_ghz=machine.clock_ghz, nodes=_nodes(program, costed, times), rows=program.n_rows, instructions=instructions,
         cycles=int(ends.max(initial=0)), latency_cycles=latency, period_cycles=period, energy_pj=energy, busy_cycles=totals,
         resources=counts,
         utilisation={name: totals[name] / max(counts[name] * span, 1.0) for name in resources.components},
